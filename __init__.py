@@ -1,0 +1,14 @@
+"""Likeness: ten selfies in, studio headshots out, and a number that says whether they look like you."""
+
+from __future__ import annotations
+
+WEB_DIRECTORY = "./web"
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+
+async def comfy_entrypoint():
+    # Imported here, not above: pytest and registry scanners import this file outside ComfyUI.
+    from .nodes import LikenessExtension
+
+    return LikenessExtension()

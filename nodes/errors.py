@@ -1,0 +1,15 @@
+"""The pack's exceptions. Their text is what a user and the HTTP API read: one sentence each."""
+
+from __future__ import annotations
+
+
+class LikenessError(ValueError):
+    """Something the user can mend; the text says what happened, to which item, and what to do."""
+
+
+class MissingModelError(LikenessError):
+    """A model file that this step needs is not on the machine."""
+
+
+class HostTooOldError(LikenessError):
+    """The running ComfyUI lacks something the pack is built on."""

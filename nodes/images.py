@@ -1,0 +1,57 @@
+"""Conversions between ComfyUI's IMAGE and MASK tensors, uint8 arrays and PIL pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """Turn one IMAGE item (H, W, 3) in [0, 1] into a contiguous (H, W, 3) uint8 RGB array."""
+    array = image.detach().clamp(0, 1).mul(255).round().to("cpu", torch.uint8).numpy()
+    return np.ascontiguousarray(array[..., :3])
+
+
+def to_image(pixels: np.ndarray) -> torch.Tensor:
+    """Turn an (H, W, 3) or (B, H, W, 3) uint8 RGB array into an IMAGE (B, H, W, 3) in [0, 1]."""
+    tensor = torch.from_numpy(np.array(pixels, dtype=np.float32, copy=True) / 255.0)
+    return tensor if tensor.ndim == 4 else tensor[None]
+
+
+def to_mask(pixels: np.ndarray) -> torch.Tensor:
+    """Turn an (H, W) float or bool array in [0, 1] into a MASK (1, H, W)."""
+    return torch.from_numpy(np.array(pixels, dtype=np.float32, copy=True))[None]
+
+
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation and flatten any mode (alpha, palette, 16-bit, CMYK) to RGB on white."""
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
+        # Pillow clips instead of scaling when it converts 16-bit grey.
+        wide = np.asarray(picture, dtype=np.float32)
+        top = 65535.0 if wide.max() > 255 else 255.0
+        picture = Image.fromarray(np.uint8(np.clip(wide / top, 0, 1) * 255))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def read_photo(path: str | Path) -> np.ndarray:
+    """Read a photo as (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        OSError: the file cannot be read or decoded (PIL's errors derive from it).
+    """
+    with Image.open(path) as picture:
+        return np.ascontiguousarray(np.asarray(to_rgb(picture)))
+
+
+def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resample an (H, W, 3) uint8 array with an antialiased Lanczos filter."""
+    picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return np.ascontiguousarray(np.asarray(picture))

@@ -1,0 +1,47 @@
+"""The model folders that the pack reads, registered beside whatever other packs registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from .errors import MissingModelError
+
+FACE_ADAPTERS = "ipadapter"
+RESTORERS = "facerestore_models"
+RECOGNISERS = "insightface"
+
+_FOLDERS = (FACE_ADAPTERS, RESTORERS, RECOGNISERS)
+
+
+def register_folders() -> None:
+    """Add the pack's model folders to the host, keeping existing registrations.
+
+    A folder made by `add_model_folder_path` alone has an empty extension set and lists every file.
+    """
+    extensions = folder_paths.supported_pt_extensions | {".onnx"}
+    for name in _FOLDERS:
+        path = str(Path(folder_paths.models_dir) / name)
+        known, allowed = folder_paths.folder_names_and_paths.get(name, ([], set()))
+        paths = list(known) if path in known else [*known, path]
+        folder_paths.folder_names_and_paths[name] = (paths, set(allowed) | extensions)
+
+
+def file_names(folder: str) -> list[str]:
+    """The files a combo may offer from a model folder."""
+    return folder_paths.get_filename_list(folder)
+
+
+def full_path(folder: str, name: str) -> Path:
+    """The file behind a combo value.
+
+    Raises:
+        MissingModelError: no such file in the folder.
+    """
+    if name in file_names(folder):  # combo values are untrusted: only listed names become paths
+        path = folder_paths.get_full_path(folder, name)
+        if path is not None:
+            return Path(path)
+    places = " or ".join(folder_paths.get_folder_paths(folder))
+    raise MissingModelError(f"`{name}` is not in models/{folder}; put the file into {places}.")

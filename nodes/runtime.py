@@ -1,0 +1,115 @@
+"""The one facade over ComfyUI: folders, devices, loading, progress, cancel and messages."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+import comfy.utils
+import folder_paths
+import torch
+from PIL import Image
+
+from .errors import LikenessError
+
+logger = logging.getLogger("likeness")
+
+# 0.3.75 raises it as an Exception: code with a broad `except` re-raises it first.
+Interrupted = comfy.model_management.InterruptProcessingException
+OutOfMemory = comfy.model_management.OOM_EXCEPTION
+
+
+def input_directory() -> Path:
+    """The host's input folder."""
+    return Path(folder_paths.get_input_directory()).resolve()
+
+
+def output_directory() -> Path:
+    """The host's output folder."""
+    return Path(folder_paths.get_output_directory()).resolve()
+
+
+def contained(base: Path, relative: str) -> Path:
+    """Resolve a user's path below a host folder.
+
+    Raises:
+        LikenessError: the path leaves the folder (absolute paths, `..`, links).
+    """
+    path = (base / relative).resolve()
+    if path != base and base not in path.parents:
+        raise LikenessError(f"`{relative}` lies outside {base}; give a path inside that folder.")
+    return path
+
+
+def throw_if_cancelled() -> None:
+    """Raise the host's interrupt when the user pressed cancel; call once per step, tile or photo."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+class Progress:
+    """The running node's progress bar; also checks for cancel at every update."""
+
+    def __init__(self, total: int) -> None:
+        self._bar = comfy.utils.ProgressBar(total)
+
+    def update(self, done: int, preview: Image.Image | None = None) -> None:
+        """Show `done` of the total, with an optional preview picture."""
+        throw_if_cancelled()
+        picture = ("JPEG", preview, 512) if preview is not None else None
+        self._bar.update_absolute(done, preview=picture)
+
+
+def progress_callback(total: int) -> Callable[[int], None]:
+    """A plain `on_item(done)` for logic that must not know ComfyUI."""
+    return Progress(total).update
+
+
+def send_event(name: str, data: dict[str, Any]) -> None:
+    """Send a `likeness.*` websocket event; whatever it says is also in a file or on a socket."""
+    from server import PromptServer  # absent when nodes run outside a server
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.send_sync(f"likeness.{name}", data)
+
+
+def torch_device() -> torch.device:
+    """Where the host computes."""
+    return comfy.model_management.get_torch_device()
+
+
+def intermediate_device() -> torch.device:
+    """Where results between nodes live."""
+    return comfy.model_management.intermediate_device()
+
+
+def wrap_module(module: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
+    """Put an auxiliary network under the host's memory management."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(module, load_device=torch_device(),
+                   offload_device=comfy.model_management.unet_offload_device())
+
+
+def load_models(patchers: Iterable[Any], memory_required: int = 0) -> None:
+    """Bring models to the compute device, evicting others as the host sees fit."""
+    comfy.model_management.load_models_gpu(list(patchers), memory_required=memory_required)
+
+
+def training_clone(model: Any) -> Any:
+    """A clone of a MODEL whose weights training may read at leisure.
+
+    Newer hosts stream weights in and drop them again; they offer `force_deepcopy` for training.
+    """
+    try:
+        return model.clone(force_deepcopy=True)
+    except TypeError:
+        return model.clone()
+
+
+def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a weights file without executing anything in it."""
+    return comfy.utils.load_torch_file(str(path), safe_load=True)

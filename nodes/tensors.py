@@ -1,0 +1,65 @@
+"""Tensors on disk: the safetensors layout of cached latents and text encodings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+Conditioning = list[list[Any]]  # ComfyUI's CONDITIONING: [[tokens (1, T, D), {name: value}], ...]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor],
+                  metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file under a temporary name and move it into place.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; no partial file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file({name: value.detach().cpu().contiguous().clone()
+                   for name, value in tensors.items()}, partial, metadata=dict(metadata or {}))
+        os.replace(partial, path)
+    except Exception as err:
+        partial.unlink(missing_ok=True)
+        if isinstance(err, OSError) or "SafetensorError" in type(err).__name__:
+            raise OSError(f"{path.name} could not be written to {path.parent}: {err}. "
+                          "Free some disk space or choose another folder.") from err
+        raise
+
+
+def write_latent(path: Path, latent: torch.Tensor, mask: torch.Tensor) -> None:
+    """Store one latent (C, h, w) at the VAE's own scale and its face mask (h, w)."""
+    write_tensors(path, {"latent": latent.float(), "mask": mask.float()})
+
+
+def read_latent(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read what `write_latent` stored: latent (C, h, w) and mask (h, w), float32 on the CPU."""
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor("latent"), file.get_tensor("mask")
+
+
+def write_conditioning(path: Path, conditioning: Conditioning) -> None:
+    """Store a one-entry CONDITIONING; tensors by name, everything else as JSON."""
+    (tokens, options), = conditioning
+    tensors = {"cond": tokens}
+    tensors.update({k: v for k, v in options.items() if isinstance(v, torch.Tensor)})
+    plain = {k: v for k, v in options.items()
+             if v is not None and not isinstance(v, torch.Tensor)}
+    write_tensors(path, tensors, {"options": json.dumps(plain)})
+
+
+def read_conditioning(path: Path) -> Conditioning:
+    """Read what `write_conditioning` stored."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        options = json.loads(file.metadata()["options"])
+    return [[tensors.pop("cond"), {**options, **tensors}]]

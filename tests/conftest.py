@@ -1,0 +1,42 @@
+"""Loads the pack as `likeness` inside the host's Python, with ComfyUI importable and on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
+
+sys.path.insert(0, str(COMFYUI))
+sys.path.append(str(ROOT / "launcher"))
+
+import comfy.options  # noqa: E402
+
+comfy.options.enable_args_parsing()
+# comfy.model_management decides on a device when it is first imported.
+_argv, sys.argv = sys.argv, ["pytest", "--cpu"]
+import comfy.cli_args  # noqa: E402
+
+sys.argv = _argv
+
+
+def _load_pack() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "likeness", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["likeness"] = module
+    spec.loader.exec_module(module)
+
+
+_load_pack()
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The committed sample photos."""
+    return ROOT / "tests" / "assets"

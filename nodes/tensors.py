@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -63,3 +64,18 @@ def read_conditioning(path: Path) -> Conditioning:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         options = json.loads(file.metadata()["options"])
     return [[tensors.pop("cond"), {**options, **tensors}]]
+
+
+def fingerprint(state: Mapping[str, torch.Tensor], samples: int = 64) -> str:
+    """Identify weights by names, shapes, types and evenly spaced values of every tensor.
+
+    Reading all of a 10 GB text encoder to name a cache entry would cost more than the encoding.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        flat = tensor.reshape(-1)
+        step = max(1, flat.numel() // samples)
+        digest.update(flat[::step].to("cpu", torch.float32).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,81 @@
+"""Captions from what is known about a photo: everything changeable, never the identity."""
+
+from __future__ import annotations
+
+from string import Formatter
+
+from ..errors import LikenessError
+from ..sockets import Photo
+
+DEFAULT_TEMPLATE = "photo of {subject}, {framing}, {pose}, {expression}"
+FIELDS = ("subject", "trigger", "class", "framing", "pose", "expression")
+
+
+def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT_TEMPLATE) -> str:
+    """Describe a photo with the trigger in place.
+
+    Args:
+        template: text with the fields `{subject}` (trigger and class noun), `{trigger}`, `{class}`,
+            `{framing}`, `{pose}`, `{expression}`; empty descriptions are left out with their comma.
+
+    Raises:
+        LikenessError: an unknown field, or a template that would lose the trigger.
+    """
+    used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    unknown = used.difference(FIELDS)
+    if unknown:
+        raise LikenessError(f"The caption template has the unknown field {{{sorted(unknown)[0]}}}; "
+                            f"use {', '.join('{' + name + '}' for name in FIELDS)}.")
+    if not used & {"subject", "trigger"} and trigger not in template:
+        raise LikenessError("The caption template does not contain {subject} or {trigger}, so the "
+                            "model could not connect the photos with the person; add one.")
+    words = {"subject": f"{trigger} {class_noun}", "trigger": trigger, "class": class_noun,
+             "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo)}
+    text = template.format(**words)
+    return ", ".join(part.strip() for part in text.split(",") if part.strip())
+
+
+def _framing(photo: Photo) -> str:
+    if photo.face is None:
+        return ""
+    share = photo.face.size[1] / photo.height
+    if share > 0.45:
+        return "close-up"
+    if share > 0.2:
+        return "head and shoulders"
+    return "upper body" if share > 0.1 else "full body"
+
+
+def _pose(photo: Photo) -> str:
+    if photo.face is None:
+        return ""
+    yaw, pitch = photo.face.pose.yaw, photo.face.pose.pitch
+    side = "right" if yaw > 0 else "left"
+    if abs(yaw) > 50:
+        words = f"profile to the {side}"
+    elif abs(yaw) > 20:
+        words = f"three-quarter view to the {side}"
+    else:
+        words = "facing the camera"
+    # Level portraits read up to +16 degrees of pitch, so "chin down" needs more than that.
+    if pitch > 20:
+        return f"{words}, chin down"
+    return f"{words}, looking up" if pitch < -15 else words
+
+
+def _expression(photo: Photo) -> str:
+    if photo.face is None or not photo.face.expression:
+        return ""
+    shape = photo.face.expression
+
+    def both(name: str) -> float:
+        return (shape.get(f"{name}Left", 0.0) + shape.get(f"{name}Right", 0.0)) / 2
+
+    if both("eyeBlink") > 0.6:
+        return "eyes closed"
+    if both("mouthSmile") > 0.45:
+        teeth = both("mouthUpperUp") > 0.25 or shape.get("jawOpen", 0.0) > 0.1
+        return "smiling with teeth" if teeth else "smiling"
+    if shape.get("jawOpen", 0.0) > 0.25:
+        return "mouth open"
+    return "neutral expression"

@@ -1,0 +1,69 @@
+"""What users' saved graphs rely on: ids, texts and the order of widgets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import likeness
+import pytest
+
+SNAPSHOT = Path(__file__).with_name("widget_order.json")
+
+
+def _nodes() -> list:
+    extension = asyncio.run(likeness.comfy_entrypoint())
+    return asyncio.run(extension.get_node_list())
+
+
+NODES = _nodes()
+EXPECTED = {
+    "LikenessLoadPhotos", "LikenessCuratePhotos", "LikenessSubject", "LikenessPrepareTraining",
+    "LikenessLoRARecipe", "LikenessTrain", "LikenessStyle", "LikenessFaceMeshMap",
+    "LikenessPoseMap", "LikenessControlStack", "LikenessApplyControlStack",
+    "LikenessLoadFaceAdapter", "LikenessInjectFace", "LikenessLoadRestorer",
+    "LikenessRestoreFaces", "LikenessScore",
+}
+
+
+def _id(node) -> str:
+    return node.GET_SCHEMA().node_id
+
+
+def test_the_nodes_of_the_whole_path_are_registered():
+    assert EXPECTED <= {_id(node) for node in NODES}
+
+
+@pytest.mark.parametrize("node", NODES, ids=_id)
+def test_ids_names_and_categories_follow_the_rules(node):
+    schema = node.GET_SCHEMA()
+    assert re.fullmatch(r"Likeness[A-Z][A-Za-z]+", schema.node_id)
+    assert schema.category.startswith("likeness/")
+    assert schema.display_name and schema.display_name.isascii()
+    assert len(schema.description) > 40
+
+
+@pytest.mark.parametrize("node", NODES, ids=_id)
+def test_every_input_and_output_has_a_tooltip(node):
+    schema = node.GET_SCHEMA()
+    for socket in [*schema.inputs, *schema.outputs]:
+        name = getattr(socket, "id", None) or socket.display_name
+        assert socket.tooltip and len(socket.tooltip) > 15, f"{schema.node_id}.{name}"
+    assert all(output.display_name for output in schema.outputs)
+
+
+def test_widget_order_is_what_saved_workflows_expect():
+    """Widgets are stored by position: append inputs at the end, never move or rename one."""
+    now = {_id(node): [entry.id for entry in node.GET_SCHEMA().inputs] for node in NODES}
+    assert now == json.loads(SNAPSHOT.read_text())
+
+
+@pytest.mark.parametrize("node", NODES, ids=_id)
+def test_every_node_has_a_help_page(node):
+    page = Path(likeness.__file__).parent / "web" / "docs" / f"{_id(node)}.md"
+    assert page.exists(), f"web/docs/{_id(node)}.md is missing"
+    text = page.read_text()
+    for entry in node.GET_SCHEMA().inputs:
+        assert f"`{entry.id}`" in text, f"{page.name} does not explain `{entry.id}`"

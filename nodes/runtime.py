@@ -94,9 +94,16 @@ def wrap_module(module: torch.nn.Module) -> comfy.model_patcher.ModelPatcher:
                    offload_device=comfy.model_management.unet_offload_device())
 
 
-def load_models(patchers: Iterable[Any], memory_required: int = 0) -> None:
-    """Bring models to the compute device, evicting others as the host sees fit."""
-    comfy.model_management.load_models_gpu(list(patchers), memory_required=memory_required)
+def load_models(patchers: Iterable[Any], memory_required: int = 0, whole: bool = False) -> None:
+    """Bring models to the compute device, evicting others as the host sees fit.
+
+    Args:
+        patchers: what `wrap_module` or a loader node gave.
+        memory_required: bytes that the computation itself will need.
+        whole: load every weight; for networks of plain torch layers, which the host cannot stream.
+    """
+    comfy.model_management.load_models_gpu(list(patchers), memory_required=memory_required,
+                                           force_full_load=whole)
 
 
 def training_clone(model: Any) -> Any:

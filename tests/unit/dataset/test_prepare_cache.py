@@ -1,0 +1,114 @@
+"""The training set on disk: exact values back, reuse while nothing changes, nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from likeness.nodes import tensors
+from likeness.nodes.dataset.cache import Encoders, PrepareSettings, prepare, report
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.faces.detect import find_face
+from likeness.nodes.images import read_photo
+from likeness.nodes.sockets import Photo, Subject
+
+
+@pytest.fixture(scope="module")
+def subject(assets) -> Subject:
+    photos = []
+    for name in ("obama.jpg", "obama3.jpg"):
+        pixels = read_photo(assets / name)
+        digest = hashlib.sha256((assets / name).read_bytes()).hexdigest()
+        photos.append(Photo(assets / name, name, digest, pixels.shape[1], pixels.shape[0],
+                            face=find_face(pixels)))
+    return Subject("obama", "ohwx", "man", tuple(photos), (), {}, {}, np.zeros((478, 3)))
+
+
+class CountingEncoders:
+    """A real, tiny 8x pooling encoder that counts its calls."""
+
+    def __init__(self, image_key: str = "vae", text_key: str = "clip") -> None:
+        self.images = self.texts = 0
+        self.encoders = Encoders(self._image, self._text, image_key, text_key)
+
+    def _image(self, image: torch.Tensor) -> torch.Tensor:
+        self.images += 1
+        return torch.nn.functional.avg_pool2d(image.movedim(-1, 1), 8)
+
+    def _text(self, text: str):
+        self.texts += 1
+        return [[torch.full((1, 7, 4), float(len(text))), {"pooled_output": torch.ones(1, 4)}]]
+
+
+SETTINGS = PrepareSettings(256, "head and shoulders", "photo of {subject}, {pose}")
+
+
+def test_everything_is_encoded_once_and_read_back_exactly(subject, tmp_path):
+    counting = CountingEncoders()
+    training_set, prepared = prepare(subject, SETTINGS, counting.encoders, tmp_path, lambda _: None)
+    assert [item.photo for item in training_set.items] == ["obama.jpg", "obama3.jpg"]
+    for item, entry in zip(training_set.items, prepared, strict=True):
+        latent, mask = tensors.read_latent(item.latent_file)
+        expected = torch.nn.functional.avg_pool2d(
+            torch.from_numpy(entry.pixels / np.float32(255)).movedim(-1, 0), 8)
+        assert torch.allclose(latent, expected, atol=1e-6)
+        assert mask.shape == latent.shape[-2:] and 0.02 < mask.mean() < 0.6
+        conditioning = tensors.read_conditioning(training_set.conditionings[item.conditioning_key])
+        assert conditioning[0][0][0, 0, 0] == len(item.caption)
+        assert conditioning[0][1]["pooled_output"].shape == (1, 4)
+    again = CountingEncoders()
+    repeated, _ = prepare(subject, SETTINGS, again.encoders, tmp_path, lambda _: None)
+    assert (again.images, again.texts) == (0, 0)
+    assert repeated.key == training_set.key
+
+
+def test_the_empty_caption_is_there_for_caption_dropout(subject, tmp_path):
+    training_set, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: 0)
+    assert tensors.read_conditioning(training_set.conditionings[""])[0][0].max() == 0
+
+
+def test_another_vae_or_text_encoder_is_not_served_from_the_cache(subject, tmp_path):
+    first, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    other = CountingEncoders(image_key="other vae", text_key="other clip")
+    second, _ = prepare(subject, SETTINGS, other.encoders, tmp_path, lambda _: None)
+    assert other.images == 2 and other.texts >= 2
+    assert second.key != first.key
+
+
+def test_the_mask_is_bright_on_the_face(subject, tmp_path):
+    _, prepared = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    for entry, photo in zip(prepared, subject.references, strict=True):
+        x0, y0, x1, y1 = photo.face.box
+        left, top, right, bottom = entry.item.crop
+        row = int(((y0 + y1) / 2 - top) / (bottom - top) * entry.mask.shape[0])
+        column = int(((x0 + x1) / 2 - left) / (right - left) * entry.mask.shape[1])
+        assert entry.mask[row, column] > 0.9
+        assert entry.mask[-1].max() < 0.1
+    assert all(0 < photo["face_share"] < 0.6 for photo in report(prepared)["photos"])
+
+
+def test_a_photo_that_vanished_is_named(subject, tmp_path):
+    gone = dataclasses.replace(subject.references[0], file=tmp_path / "gone.jpg", name="gone.jpg")
+    missing = dataclasses.replace(subject, references=(gone,))
+    with pytest.raises(LikenessError, match="gone.jpg can no longer be read"):
+        prepare(missing, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+
+
+def test_a_failed_write_leaves_no_file_behind(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tensors.os, "replace", full)
+    with pytest.raises(OSError, match="Free some disk space"):
+        tensors.write_latent(tmp_path / "a.safetensors", torch.zeros(4, 8, 8), torch.zeros(8, 8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_differ_in_one_layer_have_another_fingerprint():
+    state = {"a.weight": torch.randn(64, 64), "b.weight": torch.randn(32)}
+    changed = {**state, "a.weight": state["a.weight"] + 1e-3}
+    assert tensors.fingerprint(state) == tensors.fingerprint(dict(reversed(state.items())))
+    assert tensors.fingerprint(state) != tensors.fingerprint(changed)

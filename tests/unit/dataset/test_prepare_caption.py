@@ -1,0 +1,48 @@
+"""Captions carry the trigger and say what can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from likeness.nodes.dataset.caption import caption
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.sockets import Face, HeadPose, Photo
+
+
+def _photo(yaw: float = 0, pitch: float = 0, expression: dict | None = None) -> Photo:
+    face = Face((100, 100, 300, 400), np.zeros((478, 3)), np.zeros((478, 3)),
+                HeadPose(yaw, pitch, 0), expression or {"mouthSmileLeft": 0.0})
+    return Photo(Path("a.jpg"), "a.jpg", "0" * 64, 800, 1000, face=face)
+
+
+def test_the_default_caption_names_person_framing_pose_and_expression():
+    text = caption(_photo(), "ohwx", "man")
+    assert text == "photo of ohwx man, head and shoulders, facing the camera, neutral expression"
+
+
+def test_turned_heads_are_described_from_the_viewers_side():
+    assert "three-quarter view to the right" in caption(_photo(yaw=30), "ohwx", "man")
+    assert "profile to the left" in caption(_photo(yaw=-70), "ohwx", "man")
+
+
+def test_a_level_portrait_that_reads_a_little_down_is_not_called_chin_down():
+    assert "chin down" not in caption(_photo(pitch=14), "ohwx", "man")
+    assert "chin down" in caption(_photo(pitch=28), "ohwx", "man")
+
+
+def test_smiles_are_told_from_blendshapes():
+    smile = {"mouthSmileLeft": 0.8, "mouthSmileRight": 0.8, "mouthUpperUpLeft": 0.5,
+             "mouthUpperUpRight": 0.5}
+    assert caption(_photo(expression=smile), "ohwx", "man").endswith("smiling with teeth")
+
+
+def test_a_template_that_loses_the_trigger_is_refused():
+    with pytest.raises(LikenessError, match="trigger"):
+        caption(_photo(), "ohwx", "man", "a nice photo, {pose}")
+
+
+def test_an_unknown_field_is_named():
+    with pytest.raises(LikenessError, match="{mood}"):
+        caption(_photo(), "ohwx", "man", "{subject}, {mood}")

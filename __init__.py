@@ -1,4 +1,4 @@
-"""Likeness: ten selfies in, studio headshots out, and a number that says whether they look like you."""
+"""Likeness: ten selfies in, studio headshots out, and a number that says whether it is you."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def to_mask(pixels: np.ndarray) -> torch.Tensor:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation and flatten any mode (alpha, palette, 16-bit, CMYK) to RGB on white."""
+    """Apply the EXIF orientation and turn any mode (alpha, palette, 16-bit, CMYK) to RGB."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow clips instead of scaling when it converts 16-bit grey.

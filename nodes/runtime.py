@@ -46,7 +46,7 @@ def contained(base: Path, relative: str) -> Path:
 
 
 def throw_if_cancelled() -> None:
-    """Raise the host's interrupt when the user pressed cancel; call once per step, tile or photo."""
+    """Raise the host's interrupt when the user pressed cancel; call once per step or photo."""
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 

@@ -40,7 +40,7 @@ class PrepareSettings:
 class Encoders:
     """The host's VAE and text encoder as plain callables, with the identity of their weights."""
 
-    encode_image: Callable[[torch.Tensor], torch.Tensor]  # IMAGE (1, H, W, 3) -> latent (1, C, h, w)
+    encode_image: Callable[[torch.Tensor], torch.Tensor]  # (1, H, W, 3) -> (1, C, h, w)
     encode_text: Callable[[str], Conditioning]
     image_key: str
     text_key: str

@@ -95,7 +95,7 @@ def _fit(region: Box, face: Box, bucket: tuple[int, int], width: int, height: in
 
 def _place(low: float, high: float, length: float, face_low: float, face_high: float,
            limit: float) -> float:
-    """Where a span of `length` starts: mid-region, then moved over the face, then into the photo."""
+    """Where a span of `length` starts: mid-region, moved over the face, then into the photo."""
     start = (low + high - length) / 2
     start = min(start, face_low)
     start = max(start, face_high - length)

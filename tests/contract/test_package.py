@@ -24,7 +24,8 @@ import comfy.sd, comfy_api.latest, folder_paths
 import importlib.util
 before = set(sys.modules)
 started = time.process_time()
-spec = importlib.util.spec_from_file_location("likeness", {init!r}, submodule_search_locations=[{root!r}])
+spec = importlib.util.spec_from_file_location(
+    "likeness", {init!r}, submodule_search_locations=[{root!r}])
 module = importlib.util.module_from_spec(spec)
 sys.modules["likeness"] = module
 spec.loader.exec_module(module)

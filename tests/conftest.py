@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
 
 sys.path.insert(0, str(COMFYUI))
-sys.path.append(str(ROOT / "launcher"))
+# Last, for `launcher`: `import nodes` must go on finding ComfyUI's.
+sys.path.append(str(ROOT))
 
 import comfy.options  # noqa: E402
 

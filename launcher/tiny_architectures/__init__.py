@@ -1,0 +1,96 @@
+"""Teaches a test host to recognise checkpoints of a few megabytes.
+
+Linked into `custom_nodes/` of a test host (it adds no nodes) or imported beside ComfyUI in a test
+process. Each class is a supported architecture of ComfyUI's own with smaller sizes; a checkpoint
+is recognised by sizes that no real model has, and nothing of ComfyUI is replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import comfy.supported_models
+from comfy.supported_models_base import BASE, ClipTarget
+
+NODE_CLASS_MAPPINGS: dict[str, type] = {}
+
+_CLIP = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+         "num_hidden_layers": 3, "projection_dim": 64}
+_T5 = {"d_model": 64, "d_ff": 128, "d_kv": 16, "num_heads": 4, "num_layers": 2}
+
+
+@dataclass(frozen=True)
+class TinyArchitecture:
+    """How a small checkpoint of one architecture is told apart and built."""
+
+    base: str  # class in comfy.supported_models
+    sizes: Mapping[str, Any]  # what detection reads from the weights
+    heads: Mapping[str, Any]  # what detection cannot read from the weights
+    text_encoders: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+ARCHITECTURES: Mapping[str, TinyArchitecture] = {
+    "sd15": TinyArchitecture(
+        "SD15",
+        {"context_dim": 64, "model_channels": 32, "use_linear_in_transformer": False,
+         "adm_in_channels": None, "use_temporal_attention": False},
+        {"num_heads": 4, "num_head_channels": -1},
+        {"clip_l_model_config": _CLIP}),
+    "sdxl": TinyArchitecture(
+        "SDXL",
+        {"context_dim": 128, "model_channels": 32, "use_linear_in_transformer": True,
+         "adm_in_channels": 64 + 6 * 256, "use_temporal_attention": False},
+        {"num_heads": -1, "num_head_channels": 16},
+        {"clip_l_model_config": _CLIP, "clip_g_model_config": _CLIP}),
+    "sd3": TinyArchitecture(
+        "SD3",
+        {"in_channels": 16, "pos_embed_scaling_factor": None, "adm_in_channels": 64 + 64},
+        {},
+        {"clip_l_model_config": _CLIP, "clip_g_model_config": _CLIP}),
+    "flux": TinyArchitecture(
+        "Flux",
+        {"image_model": "flux", "guidance_embed": True, "hidden_size": 64},
+        {"num_heads": 2, "axes_dim": [8, 12, 12]},
+        {"clip_l_model_config": _CLIP, "t5xxl_model_config": _T5}),
+}
+
+
+def _with_small_text_encoders(target: ClipTarget, sizes: Mapping[str, Mapping[str, int]]) -> None:
+    """Make a clip target build its encoders with other sizes, by ComfyUI's own option."""
+
+    class SmallTextEncoders(target.clip):
+        def __init__(self, device: Any = "cpu", dtype: Any = None,
+                     model_options: Mapping[str, Any] | None = None) -> None:
+            small = {name: dict(values) for name, values in sizes.items()}
+            super().__init__(device=device, dtype=dtype,
+                             model_options={**small, **(model_options or {})})
+
+    target.clip = SmallTextEncoders
+
+
+def _tiny_class(tiny: TinyArchitecture) -> type[BASE]:
+    base = getattr(comfy.supported_models, tiny.base)
+
+    def clip_target(self: BASE, state_dict: Mapping[str, Any] | None = None) -> ClipTarget:
+        target = base.clip_target(self, state_dict or {})
+        _with_small_text_encoders(target, tiny.text_encoders)
+        return target
+
+    return type(f"Tiny{tiny.base}", (base,), {
+        "unet_config": dict(tiny.sizes), "unet_extra_config": dict(tiny.heads),
+        "clip_target": clip_target})
+
+
+def register() -> dict[str, type[BASE]]:
+    """Put the small architectures before ComfyUI's own, once; return them by name."""
+    known = {model.__name__: model for model in comfy.supported_models.models}
+    classes = {name: known.get(f"Tiny{tiny.base}") or _tiny_class(tiny)
+               for name, tiny in ARCHITECTURES.items()}
+    new = [model for model in classes.values() if model.__name__ not in known]
+    comfy.supported_models.models[:0] = new
+    return classes
+
+
+register()

@@ -1,0 +1,75 @@
+"""The workflows on the real canvas: every node known, and queued as the API file says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+def _post(url: str, data: dict) -> None:
+    request = urllib.request.Request(url, json.dumps(data).encode(),
+                                     {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+@pytest.fixture(scope="module")
+def page(host):
+    """The frontend of the running host in headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert browser_path, "Chromium is not installed; apt-get install chromium"
+    # Otherwise a template dialog covers the canvas.
+    _post(f"{host.url}/settings", {"Comfy.TutorialCompleted": True,
+                                   "Comfy.InstalledVersion": "1.32.9"})
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=browser_path, args=FLAGS,
+            viewport={"width": 1800, "height": 1000})
+        page = context.new_page()
+        page.goto(host.url)
+        page.wait_for_function("window.app && window.LiteGraph && Object.keys("
+                               "window.LiteGraph.registered_node_types).length > 100",
+                               timeout=60000)
+        yield page
+        context.close()
+
+
+def _load(page, graph: dict) -> dict:
+    """Load a graph and answer what the frontend made of it."""
+    return json.loads(page.evaluate("""async graph => {
+        await window.app.loadGraphData(graph)
+        const prompt = (await window.app.graphToPrompt()).output
+        const nodes = window.app.graph.nodes ?? window.app.graph._nodes
+        return JSON.stringify({prompt, missing: nodes.filter(n => n.has_errors).map(n => n.type),
+                               groups: window.app.graph._groups.map(g => g.title),
+                               count: nodes.length})
+    }""", graph))
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_the_canvas_queues_what_the_api_file_says(page, path):
+    graph = json.loads(path.read_text())
+    seen = _load(page, graph)
+    assert seen["missing"] == []
+    assert seen["count"] == len(graph["nodes"])
+    assert seen["groups"] == [group["title"] for group in graph["groups"]]
+    wanted = json.loads((ROOT / "workflows" / "api" / path.name).read_text())
+    numbers = {key: str(index) for index, key in enumerate(wanted, start=1)}
+    for key, entry in wanted.items():
+        queued = seen["prompt"][numbers[key]]
+        assert queued["class_type"] == entry["class_type"]
+        for name, value in entry["inputs"].items():
+            linked = isinstance(value, list)
+            expected = [numbers[value[0]], value[1]] if linked else value
+            assert queued["inputs"][name] == expected, f"{entry['class_type']}.{name}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from .errors import MissingModelError
+from .faces import backends
 
 FACE_ADAPTERS = "ipadapter"
 RESTORERS = "facerestore_models"
@@ -26,6 +27,12 @@ def register_folders() -> None:
         known, allowed = folder_paths.folder_names_and_paths.get(name, ([], set()))
         paths = list(known) if path in known else [*known, path]
         folder_paths.folder_names_and_paths[name] = (paths, set(allowed) | extensions)
+    backends.set_model_roots(recogniser_roots)
+
+
+def recogniser_roots() -> list[Path]:
+    """The folders that hold InsightFace packs in a sub-folder `models`."""
+    return [Path(path) for path in folder_paths.get_folder_paths(RECOGNISERS)]
 
 
 def file_names(folder: str) -> list[str]:

@@ -1,0 +1,117 @@
+"""A real ComfyUI server with the pack and tiny models, shared by all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher import server, tiny_models
+from launcher.client import Client, Prompt, Run
+from launcher.links import link_folder
+from launcher.workflows import load_workflow, with_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
+RUN_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class RunningHost:
+    """The server and everything a test asks of it."""
+
+    client: Client
+    models: Mapping[str, Path]  # tiny model name -> file, as in launcher/tiny_models.py
+    base: Path  # models and custom_nodes
+    folder: Path  # this session's own: input, output, temp, user, host.log
+
+    @property
+    def input(self) -> Path:
+        """The server's input folder."""
+        return self.folder / "input"
+
+    @property
+    def output(self) -> Path:
+        """The server's output folder."""
+        return self.folder / "output"
+
+    @property
+    def log(self) -> str:
+        """Everything the server has printed so far."""
+        return (self.folder / "host.log").read_text(errors="replace")
+
+    def run(self, prompt: Prompt, on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:
+        """Queue a prompt and wait for its end; the client's exceptions say what went wrong."""
+        return self.client.run(prompt, on_event, timeout=RUN_SECONDS)
+
+    def run_workflow(self, path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
+        """Run a workflow file in API format with {"Node title.input": value} set."""
+        return self.run(with_settings(load_workflow(path), overrides or {}))
+
+    def copy_photos(self, photos: list[Path], folder: str) -> str:
+        """Put photos into a folder below the server's input folder; return its name."""
+        target = self.input / folder
+        target.mkdir(parents=True, exist_ok=True)
+        for photo in photos:
+            (target / photo.name).write_bytes(photo.read_bytes())
+        return folder
+
+
+class Graph:
+    """Builds an API prompt node by node: `g = Graph(); ckpt = g.add("Loader", name="x")`."""
+
+    def __init__(self) -> None:
+        self.prompt: Prompt = {}
+
+    def add(self, node_class: str, title: str | None = None, /, **inputs: Any) -> Callable[
+            [int], list[Any]]:
+        """Add a node; calling the result with an output's number gives a link to it.
+
+        A node passed as an input stands for its first output.
+        """
+        node_id = str(len(self.prompt) + 1)
+
+        def output(index: int = 0) -> list[Any]:
+            return [node_id, index]
+
+        output.id = node_id
+        self.prompt[node_id] = {
+            "class_type": node_class,
+            "inputs": {name: value() if callable(value) else value
+                       for name, value in inputs.items()},
+            "_meta": {"title": title or node_class}}
+        return output
+
+
+@pytest.fixture
+def graph() -> Graph:
+    """An empty prompt to build."""
+    return Graph()
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
+    """A ComfyUI server with the pack, the tiny architectures and every tiny model."""
+    base = ROOT / ".host" / "test"
+    folder = tmp_path_factory.mktemp("host")
+    link_folder(ROOT, base / "custom_nodes" / "comfyui-likeness")
+    link_folder(ROOT / "launcher" / "tiny_architectures",
+                base / "custom_nodes" / "tiny_architectures")
+    models = tiny_models.make(base / "models")
+    folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
+                                                                "user")))
+    # Nothing here needs the nodes of paid services, and starting without them is faster.
+    with server.start(Path(sys.executable), COMFYUI, folder / "host.log", folders=folders,
+                      cpu=True, arguments=["--disable-api-nodes"]) as running:
+        yield RunningHost(Client(running.url), models, base, folder)
+
+
+@pytest.fixture(scope="session")
+def object_info(host: RunningHost) -> dict[str, Any]:
+    """The running host's description of every node."""
+    return host.client.object_info()

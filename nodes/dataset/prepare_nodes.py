@@ -18,11 +18,11 @@ from .caption import DEFAULT_TEMPLATE
 from .crop import FRAMINGS
 
 
-class PrepareTraining(io.ComfyNode):
+class LikenessPrepareTraining(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return schema(
-            "LikenessPrepareTraining", feature="dataset", display_name="Prepare Training",
+            "LikenessPrepareTraining", feature="dataset", display_name="Likeness Prepare Training",
             description="Takes a Subject; cuts each reference photo round the face, captions it "
                         "with the trigger, weights the face and encodes everything once. Out comes "
                         "a training set that lies on disk and is reused while nothing changes.",
@@ -95,4 +95,4 @@ def _thumbnail(entry: PreparedPhoto, side: int = 384) -> np.ndarray:
     return np.asarray(canvas)
 
 
-NODES: list[type[io.ComfyNode]] = [PrepareTraining]
+NODES: list[type[io.ComfyNode]] = [LikenessPrepareTraining]

@@ -1,4 +1,4 @@
-"""The training set on disk: exact values back, reuse while nothing changes, nothing half-written."""
+"""The training set on disk: exact values back, reuse while nothing changes, no partial files."""
 
 from __future__ import annotations
 

@@ -30,14 +30,14 @@ def page(host):
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
     assert browser_path, "Chromium is not installed; apt-get install chromium"
     # Otherwise a template dialog covers the canvas.
-    _post(f"{host.url}/settings", {"Comfy.TutorialCompleted": True,
+    _post(f"{host.client.url}/settings", {"Comfy.TutorialCompleted": True,
                                    "Comfy.InstalledVersion": "1.32.9"})
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=browser_path, args=FLAGS,
             viewport={"width": 1800, "height": 1000})
         page = context.new_page()
-        page.goto(host.url)
+        page.goto(host.client.url)
         page.wait_for_function("window.app && window.LiteGraph && Object.keys("
                                "window.LiteGraph.registered_node_types).length > 100",
                                timeout=60000)

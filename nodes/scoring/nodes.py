@@ -1,7 +1,122 @@
-"""Nodes."""
+"""The node that scores pictures against a subject, ranks them and saves them."""
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+import json
+from pathlib import Path
 
-NODES: list[type[io.ComfyNode]] = []
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from .. import runtime
+from ..errors import LikenessError
+from ..faces import backends
+from ..images import to_image, to_uint8
+from ..schema import ReportType, SubjectType, schema
+from . import report as reports
+from .report import LikenessReport
+from .score import MAX_YAW, SEVERAL, Score, Yardstick, rank, score_pictures, yardstick
+from .sheet import draw_sheet
+
+SUBJECT_FIELD = "%subject%"  # in a save prefix: the subject's folder name
+
+
+class LikenessScore(io.ComfyNode):
+    """Score, rank and save pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LikenessScore", feature="scoring", display_name="Score Likeness",
+            description="Measures how much each picture looks like the subject, says keep, unsure "
+                        "or reject against the spread of the subject's own photos, ranks the "
+                        "pictures, saves them, and writes a sheet and a JSON report. A picture "
+                        "without a face gets a status and never a number.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The pictures to score, in any order."),
+                SubjectType.Input("subject", tooltip="Whom they should look like."),
+                io.Combo.Input(
+                    "backend", options=backends.ids(), default="dlib",
+                    tooltip="The face recogniser that judges. Choose another one than the face "
+                            "adapter used, or it praises its own work. dlib comes with the pack "
+                            "and may be used commercially; the others need files of yours."),
+                io.Combo.Input(
+                    "several_faces", options=list(SEVERAL), default="largest",
+                    tooltip="Which face counts when a picture has several: the largest, the one "
+                            "most like the subject, none (the picture stays unscored), or stop "
+                            "with an error."),
+                io.Float.Input(
+                    "max_yaw", default=MAX_YAW, min=5.0, max=90.0, step=1.0,
+                    tooltip="Degrees a head may be turned aside and still be scored. Recognisers "
+                            "are unreliable beyond about 35; raise it only to look at profiles."),
+                io.String.Input(
+                    "save_prefix", default=f"likeness/{SUBJECT_FIELD}/headshot",
+                    tooltip="Where the pictures are saved below the output folder, best first; "
+                            f"{SUBJECT_FIELD} becomes the subject's name. Empty saves no pictures; "
+                            "sheet and report are always written."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="sheet", tooltip="The ranked contact sheet."),
+                io.Image.Output(display_name="ranked", tooltip="The pictures, best first."),
+                io.Int.Output(display_name="accepted",
+                              tooltip="How many are `keep`; they are the first of `ranked`."),
+                io.String.Output(display_name="json",
+                                 tooltip="The report: for each picture file, status, score, "
+                                         "percentile, verdict; the thresholds; where it lies."),
+                ReportType.Output(display_name="report", tooltip="The same for other nodes."),
+            ])
+
+    @classmethod
+    def execute(cls, images, subject, backend, several_faces, max_yaw, save_prefix):
+        measure = yardstick(subject, backend)
+        pictures = [to_uint8(image) for image in images]
+        scores = score_pictures(pictures, measure, several_faces, max_yaw,
+                                runtime.progress_callback(len(pictures)))
+        ranked = rank(scores)
+        order = [score.index for score in ranked]
+        saved = save_pictures(images[order], subject.name, save_prefix, cls)
+        report, sheet, shown = write_report(ranked, measure, [pictures[i] for i in order], saved)
+        text = json.dumps(report.data, indent=1)
+        return io.NodeOutput(to_image(np.asarray(sheet)), images[order], report.accepted, text,
+                             report, ui={"images": [shown, *saved],
+                                         **ui.PreviewText(text).as_dict()})
+
+
+def save_pictures(images: torch.Tensor, subject: str, prefix: str,
+                  cls: type[io.ComfyNode]) -> list[dict[str, str]]:
+    """Save the ranked pictures as PNG with their workflow; none when the prefix is empty."""
+    if not prefix.strip():
+        return []
+    prefix = prefix.replace(SUBJECT_FIELD, reports.folder_name(subject))
+    folder = runtime.contained(runtime.output_directory(), prefix).parent
+    before = set(folder.glob("*.png"))
+    try:
+        return ui.ImageSaveHelper.get_save_images_ui(images, prefix, cls).results
+    except OSError as err:
+        for partial in set(folder.glob("*.png")) - before:
+            partial.unlink(missing_ok=True)
+        raise LikenessError(f"The pictures could not be saved below output/{prefix}: {err}; free "
+                            "some disk space or choose another `save_prefix`.") from err
+
+
+def write_report(ranked: list[Score], measure: Yardstick, pictures: list[np.ndarray],
+                 saved: list[dict[str, str]]) -> tuple[LikenessReport, Image.Image, dict[str, str]]:
+    """Write sheet and report below output/likeness/<subject>; the last is the sheet's place."""
+    output = runtime.output_directory()
+    subfolder = Path("likeness") / reports.folder_name(measure.subject.name)
+    number = reports.next_number(output / subfolder, "scores")
+    file = output / subfolder / f"scores_{number:05}.json"
+    report = reports.build(
+        ranked, measure, [output / place["subfolder"] / place["filename"] for place in saved],
+        {"report": str(file), "sheet": str(file.with_suffix(".png"))})
+    sheet = draw_sheet(report, pictures)
+    reports.write_png(file.with_suffix(".png"), sheet)
+    reports.write_json(file, report.data)
+    return report, sheet, {"filename": f"{file.stem}.png", "subfolder": subfolder.as_posix(),
+                           "type": "output"}
+
+
+NODES: list[type[io.ComfyNode]] = [LikenessScore]

@@ -1,0 +1,191 @@
+"""Restore the faces of a batch of pictures and say what was done to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import LikenessError
+from ..faces.align import FFHQ_512, five_points, similarity_transform
+from ..faces.detect import find_faces
+from ..faces.mesh import face_mask
+from ..images import to_uint8
+from ..sockets import Face
+from .guard import Judge, JudgeFor, Trial, strongest
+from .paste import cut, paste
+from .registry import CHIP, Restorer, restore_chip
+
+SUBJECT_FACE = "most like the subject"
+WHICH = ("all", "largest", SUBJECT_FACE)
+NO_FACE = ("keep the picture", "error")
+
+Network = Callable[[torch.Tensor], torch.Tensor]  # (1, 3, 512, 512) in [-1, 1] -> the same
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user asked of a restoration."""
+
+    strength: float = 0.8  # 0 leaves the face, 1 shows the restored one alone
+    guard: bool = True
+    which: str = "all"
+    no_face: str = "keep the picture"
+    grow: float = 0.0  # of the face's size, how far the mask reaches beyond the face oval
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise LikenessError(f"`strength` must be between 0 and 1, got {self.strength}.")
+        if self.which not in WHICH:
+            raise LikenessError(f"`faces` must be one of {', '.join(WHICH)}; got {self.which}.")
+        if self.no_face not in NO_FACE:
+            raise LikenessError(f"`no_face` must be one of {', '.join(NO_FACE)}; "
+                                f"got {self.no_face}.")
+
+
+def restore_images(images: torch.Tensor, network: Network, judge_for: JudgeFor,
+                   settings: Settings, on_item: Callable[[int], None] = lambda done: None,
+                   ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """Restore the chosen faces of every picture.
+
+    Args:
+        images: (B, H, W, 3) in [0, 1]; not changed.
+        network: the restorer, from `restore_chip`'s view.
+        judge_for: gives the judge of one face.
+        on_item: called with the number of pictures done.
+
+    Returns:
+        (B, H, W, 3) and one report entry for each picture.
+
+    Raises:
+        LikenessError: a picture without a face under the policy `error`.
+    """
+    restored, entries = [], []
+    for index, image in enumerate(images):
+        result, entry = _restore_picture(image[..., :3], index, network, judge_for, settings)
+        restored.append(result)
+        entries.append(entry)
+        on_item(index + 1)
+    return torch.stack(restored), entries
+
+
+def _restore_picture(image: torch.Tensor, index: int, network: Network, judge_for: JudgeFor,
+                     settings: Settings) -> tuple[torch.Tensor, dict[str, Any]]:
+    pixels = to_uint8(image)
+    faces = find_faces(pixels)
+    if not faces:
+        if settings.no_face == "error":
+            raise LikenessError(f"No face found in image {index + 1} of the batch; leave it out, "
+                                "or set `no_face` to keep such pictures as they are.")
+        return image, {"index": index, "status": "no_face", "faces": []}
+    entries = []
+    for face in _choose(pixels, faces, judge_for, settings.which):
+        image, entry = _restore_face(image, face, network, judge_for, settings)
+        entries.append(entry)
+    status = "restored" if any(e["status"] == "restored" for e in entries) else "unchanged"
+    return image, {"index": index, "status": status, "faces_found": len(faces), "faces": entries}
+
+
+def _choose(pixels: np.ndarray, faces: Sequence[Face], judge_for: JudgeFor,
+            which: str) -> Sequence[Face]:
+    if which == "all":
+        return faces
+    if which == "largest":
+        return faces[:1]
+    return [max(faces, key=lambda face: judge_for(pixels, face).measure(pixels, face))]
+
+
+def _restore_face(image: torch.Tensor, face: Face, network: Network, judge_for: JudgeFor,
+                  settings: Settings) -> tuple[torch.Tensor, dict[str, Any]]:
+    height, width = image.shape[:2]
+    to_chip = similarity_transform(five_points(face), FFHQ_512)
+    mask = torch.from_numpy(face_mask(face, height, width, settings.grow)).to(image.device)
+    chip = restore_chip(network, cut(image, to_chip, CHIP)).to(image.device)
+
+    def blended(strength: float) -> torch.Tensor:
+        return paste(image, chip, to_chip, mask, strength)
+
+    pixels = to_uint8(image)
+    judge = judge_for(pixels, face)
+    before = judge.measure(pixels, face)
+    strength, trials = _strength(blended, face, judge, before, settings)
+    result = blended(strength)
+    return result, _entry(face, judge, before, strength, trials, to_chip,
+                          _mean_change(image, result, mask))
+
+
+def _strength(blended: Callable[[float], torch.Tensor], face: Face, judge: Judge, before: float,
+              settings: Settings) -> tuple[float, tuple[Trial, ...]]:
+    def measure(strength: float) -> float:
+        return judge.measure(to_uint8(blended(strength)), face)
+
+    if settings.strength == 0:
+        return 0.0, ()
+    if settings.guard:
+        return strongest(measure, settings.strength, judge.least(before))
+    return settings.strength, (Trial(settings.strength, measure(settings.strength)),)
+
+
+def _mean_change(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> float:
+    inside = mask > 0
+    return float((after - before)[inside].abs().mean()) if bool(inside.any()) else 0.0
+
+
+def _entry(face: Face, judge: Judge, before: float, strength: float, trials: Sequence[Trial],
+           to_chip: np.ndarray, change: float) -> dict[str, Any]:
+    return {
+        "box": [round(float(edge), 1) for edge in face.box],
+        "status": "restored" if strength > 0 else "unchanged",
+        "strength": round(strength, 3),
+        "likeness_before": round(before, 4),
+        "likeness_after": round(trials[-1].likeness if strength > 0 else before, 4),
+        "compared_with": judge.compared_with,
+        "tried": [{"strength": round(trial.strength, 3), "likeness": round(trial.likeness, 4)}
+                  for trial in trials],
+        "mean_change": round(change, 5),  # of values in [0, 1], inside the mask
+        # Below 1 the network saw the face smaller than it is, so restoring costs detail.
+        "chip_pixels_per_pixel": round(float(np.hypot(*to_chip[0, :2])), 3),
+    }
+
+
+def report(entries: Sequence[dict[str, Any]], restorer: Restorer, settings: Settings,
+           backend: str) -> dict[str, Any]:
+    """Sum up a restoration for the JSON output."""
+    architecture = restorer.architecture
+    if architecture is None:
+        return {"status": "bypassed", "restorer": None,
+                "text": "No restorer was chosen; the pictures are as they came."}
+    faces = [face for entry in entries for face in entry["faces"]]
+    refused = sum(face["status"] == "unchanged" for face in faces)
+    return {
+        "status": "restored" if refused < len(faces) else "unchanged",
+        "restorer": {"file": restorer.file, "architecture": architecture.id,
+                     "licence": architecture.licence},
+        "judge": backend,
+        "guard": settings.guard,
+        "strength": settings.strength,
+        "faces_restored": len(faces) - refused,
+        "faces_left": refused,
+        "pictures_without_face": sum(entry["status"] == "no_face" for entry in entries),
+        "mean_likeness_before": _mean([face["likeness_before"] for face in faces]),
+        "mean_likeness_after": _mean([face["likeness_after"] for face in faces]),
+        "text": _sentence(len(faces), refused, settings),
+        "images": list(entries),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
+
+
+def _sentence(faces: int, refused: int, settings: Settings) -> str:
+    if not faces:
+        return "No face was found, so the pictures are as they came."
+    text = f"{faces - refused} of {faces} faces were restored."
+    if refused and settings.guard and settings.strength > 0:
+        text += (f" {refused} stayed as they were, because every setting made them look less "
+                 "like the person.")
+    return text

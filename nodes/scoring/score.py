@@ -1,0 +1,143 @@
+"""Score pictures against a subject: a raw similarity, its place in the person's own spread, a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import LikenessError
+from ..faces import backends, embed
+from ..faces.detect import find_faces
+from ..sockets import Face, Subject, Verdict
+from .calibration import Calibration, calibrate
+
+SEVERAL = ("largest", "most like the subject", "leave unscored", "error")
+STATUSES = ("scored", "not_scoreable", "several_faces", "no_face")  # in the order of the ranking
+
+# Beyond this recognisers compare head poses rather than people (SceneWorks pull request 979).
+MAX_YAW = 35.0
+
+
+@dataclass(frozen=True, eq=False)
+class Yardstick:
+    """What pictures of one subject are measured with."""
+
+    subject: Subject
+    backend: str
+    centre: np.ndarray  # (D,) of all photos
+    held_out: np.ndarray | None  # (D,) of the photos that never train; None: there are none
+    calibration: Calibration
+
+    def similarity(self, embedding: np.ndarray) -> float:
+        """How alike an embedding and the subject are."""
+        return embed.similarity(embedding, self.centre, self.backend)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was found out about one picture. Numbers are None unless the status is `scored`."""
+
+    index: int  # in the batch
+    status: str
+    verdict: Verdict
+    text: str  # why, one sentence
+    score: float | None = None  # similarity to the centre of all the subject's photos
+    held_out: float | None = None  # similarity to the centre of the held-out photos
+    percentile: float | None = None  # of the subject's own photos, 0..100
+    face: Face | None = None
+    faces: int = 0  # how many faces the picture has
+
+
+def yardstick(subject: Subject, backend: str) -> Yardstick:
+    """Measure a subject's own photos with a recogniser.
+
+    Raises:
+        LikenessError: an unknown recogniser, or a subject without photos.
+        MissingModelError: the recogniser's files are absent.
+    """
+    backends.require(backend)
+    rows = embed.subject_embeddings(subject, backend)
+    if not len(rows):
+        raise LikenessError(f"`{subject.name}` has no photos to compare with; add photos.")
+    spread = subject.spread.get(backend)
+    if spread is None and len(rows) > 1:
+        spread = embed.leave_one_out(rows, backend)
+    held_out = rows[len(subject.references):]
+    return Yardstick(subject, backend, embed.centre(rows, backend),
+                     embed.centre(held_out, backend) if len(held_out) else None,
+                     calibrate(spread, backends.backend(backend).same_person))
+
+
+def score_pictures(pictures: Iterable[np.ndarray], measure: Yardstick, several: str = "largest",
+                   max_yaw: float = MAX_YAW,
+                   on_item: Callable[[int], None] = lambda done: None) -> list[Score]:
+    """Score pictures (H, W, 3) uint8 RGB in their order.
+
+    Args:
+        several: what to do with more than one face, one of `SEVERAL`.
+        max_yaw: degrees; a head turned further has no score.
+        on_item: called with the number of pictures done.
+
+    Raises:
+        LikenessError: an unknown policy, or several faces under the policy `error`.
+    """
+    if several not in SEVERAL:
+        raise LikenessError(f"`several_faces` must be one of {', '.join(SEVERAL)}; got {several}.")
+    scores = []
+    for index, pixels in enumerate(pictures):
+        scores.append(_score_picture(pixels, index, measure, several, max_yaw))
+        on_item(index + 1)
+    return scores
+
+
+def _score_picture(pixels: np.ndarray, index: int, measure: Yardstick, several: str,
+                   max_yaw: float) -> Score:
+    faces = find_faces(pixels)
+    if not faces:
+        return Score(index, "no_face", Verdict.REJECT, "No face was found.")
+    if len(faces) > 1 and several == "leave unscored":
+        return Score(index, "several_faces", Verdict.UNSURE,
+                     f"{len(faces)} faces were found, so it is open whom to score.",
+                     faces=len(faces))
+    if len(faces) > 1 and several == "error":
+        raise LikenessError(f"{len(faces)} faces were found in image {index + 1} of the batch; "
+                            "leave it out or choose another `several_faces` policy.")
+    face = _choose(pixels, faces, measure, several)
+    if abs(face.pose.yaw) > max_yaw:
+        return Score(index, "not_scoreable", Verdict.UNSURE,
+                     f"The head is turned {abs(face.pose.yaw):.0f} degrees; beyond {max_yaw:.0f} "
+                     "a score would say nothing.", face=face, faces=len(faces))
+    return _scored(pixels, index, face, len(faces), measure)
+
+
+def _choose(pixels: np.ndarray, faces: Sequence[Face], measure: Yardstick, several: str) -> Face:
+    if several != "most like the subject" or len(faces) == 1:
+        return faces[0]
+    return max(faces, key=lambda face: measure.similarity(
+        embed.embed(pixels, face, measure.backend)))
+
+
+def _scored(pixels: np.ndarray, index: int, face: Face, faces: int, measure: Yardstick) -> Score:
+    embedding = embed.embed(pixels, face, measure.backend)
+    similarity = measure.similarity(embedding)
+    held_out = None
+    if measure.held_out is not None:
+        held_out = embed.similarity(embedding, measure.held_out, measure.backend)
+    verdict = measure.calibration.verdict(similarity)
+    return Score(index, "scored", verdict, _TEXTS[verdict], similarity, held_out,
+                 measure.calibration.percentile(similarity), face, faces)
+
+
+_TEXTS = {
+    Verdict.KEEP: "As alike as the subject's own photos are.",
+    Verdict.UNSURE: "Could be the subject, but is less alike than the subject's own photos.",
+    Verdict.REJECT: "Looks like somebody else.",
+}
+
+
+def rank(scores: Sequence[Score]) -> list[Score]:
+    """Sort the best first; pictures without a score come last, in the order of the batch."""
+    return sorted(scores, key=lambda score: (
+        STATUSES.index(score.status), -(score.score or 0.0), score.index))

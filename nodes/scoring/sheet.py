@@ -1,0 +1,159 @@
+"""The ranked contact sheet: every picture with its place, score and verdict, best first."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from ..sockets import Verdict
+from .calibration import Calibration
+from .report import LikenessReport
+from .score import Score
+
+CELL = 256  # pixels, the picture's square
+CAPTION = 62
+GAP = 16
+HEADER = 190
+MINIMUM_COLUMNS, MAXIMUM_COLUMNS = 4, 8
+
+_GROUND, _CARD, _INK, _FAINT = "#14161a", "#1f2329", "#f2f4f7", "#98a1ad"
+_COLOURS = {Verdict.KEEP: "#3ba55d", Verdict.UNSURE: "#e0a526", Verdict.REJECT: "#d64545"}
+_STATUS_WORDS = {"no_face": "no face", "several_faces": "several faces",
+                 "not_scoreable": "not scoreable"}
+
+
+def columns_for(count: int) -> int:
+    """How many pictures stand in a row."""
+    return min(max(MINIMUM_COLUMNS, math.ceil(math.sqrt(1.5 * count))), MAXIMUM_COLUMNS)
+
+
+def sheet_size(count: int) -> tuple[int, int]:
+    """Width and height in pixels of a sheet of `count` pictures."""
+    columns = columns_for(count)
+    rows = max(1, math.ceil(count / columns))
+    return (GAP + columns * (CELL + GAP), HEADER + rows * (CELL + CAPTION + GAP))
+
+
+def draw_sheet(report: LikenessReport, pictures: Sequence[np.ndarray]) -> Image.Image:
+    """Draw the ranking.
+
+    Args:
+        report: whose scores are in ranked order.
+        pictures: (H, W, 3) uint8 RGB in the same order.
+    """
+    width, height = sheet_size(len(pictures))
+    sheet = Image.new("RGB", (width, height), _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    _draw_header(draw, report, width)
+    columns = columns_for(len(pictures))
+    for place, (score, pixels) in enumerate(zip(report.scores, pictures, strict=True)):
+        row, column = divmod(place, columns)
+        corner = (GAP + column * (CELL + GAP), HEADER + row * (CELL + CAPTION + GAP))
+        _draw_card(sheet, draw, corner, place + 1, score, pixels)
+    return sheet
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
+    """Shorten a text until it fits."""
+    if draw.textlength(text, font=_font(size)) <= room:
+        return text
+    while text and draw.textlength(text + "...", font=_font(size)) > room:
+        text = text[:-1]
+    return text + "..."
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, report: LikenessReport, width: int) -> None:
+    counts = Counter(score.verdict for score in report.scores)
+    title = _fit(draw, f"Likeness to {report.subject}", 30, width - 2 * GAP)
+    draw.text((GAP, GAP), title, _INK, font=_font(30))
+    left = GAP
+    for verdict in Verdict:
+        text = f"{counts[verdict]} {verdict.value}"
+        draw.text((left, 60), text, _COLOURS[verdict], font=_font(18))
+        left += draw.textlength(text, font=_font(18)) + 22
+    judged = f"judged by {report.backend}, against the subject's own photos"
+    draw.text((left + 10, 60), judged, _FAINT, font=_font(18))
+    _draw_ruler(draw, report.calibration, report.scores, (GAP, 108, width - GAP, 126))
+
+
+def _draw_ruler(draw: ImageDraw.ImageDraw, calibration: Calibration, scores: Sequence[Score],
+                box: tuple[int, int, int, int]) -> None:
+    """Show the limits as coloured zones, the pictures above them and the own photos below."""
+    own = calibration.spread.similarities if calibration.spread else ()
+    found = [score.score for score in scores if score.score is not None]
+    limits = [value for value in (calibration.keep_from, calibration.reject_below)
+              if value is not None]
+    values = [*own, *found, *limits]
+    if not values:
+        return
+    margin = max(0.05, 0.08 * (max(values) - min(values)))
+    low, high = min(values) - margin, max(values) + margin
+    left, top, right, bottom = box
+
+    def across(value: float) -> float:
+        return left + (value - low) / (high - low) * (right - left)
+
+    reject = across(calibration.reject_below if calibration.reject_below is not None else low)
+    keep = across(calibration.keep_from if calibration.keep_from is not None else high)
+    for start, end, verdict in ((left, reject, Verdict.REJECT), (reject, keep, Verdict.UNSURE),
+                                (keep, right, Verdict.KEEP)):
+        if end > start:
+            draw.rectangle((start, top, end, bottom), fill=_COLOURS[verdict])
+    for value in own:
+        draw.line((across(value), bottom + 3, across(value), bottom + 13), _INK, 2)
+    for value in found:
+        x = across(value)
+        draw.polygon(((x, top), (x - 5, top - 9), (x + 5, top - 9)), fill=_INK)
+    for value in limits:
+        text = f"{value:.2f}"
+        half = draw.textlength(text, font=_font(14)) / 2
+        draw.text((across(value) - half, bottom + 16), text, _FAINT, font=_font(14))
+    legend = "above: these pictures   below: the subject's own photos, each against the others"
+    draw.text((left, bottom + 36), legend, _FAINT, font=_font(14))
+
+
+def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], place: int,
+               score: Score, pixels: np.ndarray) -> None:
+    left, top = corner
+    colour = _COLOURS[score.verdict]
+    draw.rectangle((left, top, left + CELL - 1, top + CELL + CAPTION - 1), fill=_CARD)
+    picture = ImageOps.contain(Image.fromarray(pixels), (CELL, CELL), Image.Resampling.LANCZOS)
+    offset = (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2)
+    sheet.paste(picture, offset)
+    _draw_face(draw, score, picture.width / pixels.shape[1], offset, colour)
+    draw.rectangle((left, top + CELL, left + CELL - 1, top + CELL + 3), fill=colour)
+    draw.rectangle((left, top, left + 36, top + 28), fill=colour)
+    draw.text((left + 18, top + 14), str(place), _GROUND, font=_font(18), anchor="mm")
+    line = top + CELL + 10
+    value = "-" if score.score is None else f"{score.score:.2f}"
+    draw.text((left + 10, line), value, _INK, font=_font(24))
+    draw.text((left + CELL - 10, line + 3), score.verdict.value, colour, font=_font(20),
+              anchor="ra")
+    draw.text((left + 10, line + 29), _small_print(score), _FAINT, font=_font(14))
+
+
+def _draw_face(draw: ImageDraw.ImageDraw, score: Score, scale: float, offset: tuple[int, int],
+               colour: str) -> None:
+    if score.face is None:
+        return
+    edges = [edge * scale + offset[index % 2] for index, edge in enumerate(score.face.box)]
+    draw.rectangle(edges, outline=colour, width=2)
+
+
+def _small_print(score: Score) -> str:
+    parts = [f"image {score.index + 1}"]
+    if score.percentile is not None:
+        parts.append(f"percentile {score.percentile:.0f}")
+    if score.face is not None:
+        parts.append(f"yaw {round(score.face.pose.yaw):+d}")
+    if score.status != "scored":
+        parts.append(_STATUS_WORDS[score.status])
+    return "  |  ".join(parts)

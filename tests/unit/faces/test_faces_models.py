@@ -1,0 +1,54 @@
+"""The vendored files are complete, small, listed with their digests, and free of download code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+
+import pytest
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.faces import backends, tasks
+
+FILES = sorted(path for path in backends.VENDORED.iterdir() if path.suffix != ".md")
+
+
+def test_the_models_stay_under_thirty_megabytes():
+    assert len(FILES) == 7
+    assert sum(path.stat().st_size for path in FILES) < 30e6
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_every_model_is_listed_with_licence_and_digest(path):
+    text = (backends.VENDORED / "LICENSES.md").read_text(encoding="utf-8")
+    assert f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" in text
+    assert f"| `{path.name}` |" in text
+
+
+def test_the_registry_knows_the_digest_of_the_vendored_recogniser():
+    (path,) = backends.require("dlib")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == backends.backend("dlib").sha256[
+        path.name]
+
+
+def test_every_backend_says_what_it_costs():
+    for known in backends.BACKENDS:
+        assert known.licence and known.source and known.files
+        assert known.commercial == ("non-commercial" not in known.licence)
+    assert backends.ids()[0] == "dlib" and backends.backend("dlib").commercial
+
+
+def test_an_unknown_recogniser_is_refused_with_the_choices():
+    with pytest.raises(LikenessError, match="dlib, buffalo_l"):
+        backends.backend("clip")
+
+
+def test_the_full_range_bundle_differs_from_the_stock_one_by_the_detector_alone():
+    stock = tasks.model_bytes("face_landmarker.task")
+    detector = tasks.model_bytes("face_detector_full_range.tflite")
+    swapped = zipfile.ZipFile(io.BytesIO(tasks.with_detector(stock, detector)))
+    original = zipfile.ZipFile(io.BytesIO(stock))
+    assert swapped.namelist() == original.namelist()
+    for name in original.namelist():
+        expected = detector if name == "face_detector.tflite" else original.read(name)
+        assert swapped.read(name) == expected

@@ -11,5 +11,9 @@ class MissingModelError(LikenessError):
     """A model file that this step needs is not on the machine."""
 
 
+class FaceNotFoundError(LikenessError):
+    """A recogniser's own detector does not see a face where one was found."""
+
+
 class HostTooOldError(LikenessError):
     """The running ComfyUI lacks something the pack is built on."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LikenessError
+from ..errors import FaceNotFoundError, LikenessError
 from ..sockets import Face
 from . import backends
 from .detect import crop_round, overlap
@@ -33,7 +33,8 @@ def embed(pixels: np.ndarray, face: Face, id: str) -> np.ndarray:
 
     Raises:
         MissingModelError: the pack's files are absent.
-        LikenessError: insightface is not installed, or the pack's detector finds no such face.
+        LikenessError: insightface is not installed.
+        FaceNotFoundError: the pack's detector finds no such face.
     """
     detector, recogniser = _models(backends.require(id))
     crop, (left, top) = crop_round(pixels, face.box, _MARGIN)
@@ -42,9 +43,10 @@ def embed(pixels: np.ndarray, face: Face, id: str) -> np.ndarray:
     own = (face.box[0] - left, face.box[1] - top, face.box[2] - left, face.box[3] - top)
     overlaps = [overlap(tuple(box[:4]), own) for box in boxes]
     if not overlaps or max(overlaps) < _SAME_FACE:
-        raise LikenessError(f"The detector of {backends.backend(id).title} does not find the face "
-                            f"at {tuple(round(v) for v in face.box)}; use a photo that shows it "
-                            "larger or more from the front, or choose another recogniser.")
+        raise FaceNotFoundError(
+            f"The detector of {backends.backend(id).title} does not find the face at "
+            f"{tuple(round(v) for v in face.box)}; use a photo that shows it larger or more from "
+            "the front, or choose another recogniser.")
     best = int(np.argmax(overlaps))
     found = _insightface_face(boxes[best], points[best])
     return np.asarray(recogniser.get(blue_first, found), np.float32)

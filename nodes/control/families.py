@@ -37,7 +37,8 @@ class Family:
     id: str
     title: str
     detect: Callable[[Shapes], bool]
-    modes: Mapping[str, int] = field(default_factory=lambda: _NO_MODES)  # kind -> number sent with the image
+    # kind -> number sent with the image
+    modes: Mapping[str, int] = field(default_factory=lambda: _NO_MODES)
     kinds: tuple[str, ...] = ()  # a union that takes no number; empty: the file decides
     mode_key: str = ""  # the weight whose rows count the modes of a file
 

@@ -50,8 +50,8 @@ def count_word(word: str, text: str) -> int:
 def _refuse_trigger(trigger: str, text: str, where: str) -> None:
     if trigger and count_word(trigger, text):
         raise LikenessError(
-            f"The trigger `{trigger}` also stands in {where}, and it must stand in the prompt once; "
-            "remove it there, or choose a rarer trigger in LikenessSubject.")
+            f"The trigger `{trigger}` also stands in {where}, but it must stand in the prompt "
+            "once; remove it there, or choose a rarer trigger in LikenessSubject.")
 
 
 def _join(*parts: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import comfy.utils
 import folder_paths
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from .errors import LikenessError
 
@@ -118,5 +120,14 @@ def training_clone(model: Any) -> Any:
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a weights file without executing anything in it."""
-    return comfy.utils.load_torch_file(str(path), safe_load=True)
+    """Read a weights file without executing anything in it.
+
+    Raises:
+        LikenessError: the file is damaged, or holds more than weights.
+    """
+    try:
+        return comfy.utils.load_torch_file(str(path), safe_load=True)
+    except (RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as err:
+        raise LikenessError(f"`{Path(path).name}` cannot be read as plain weights: it is incomplete "
+                            "or holds something else; get it again, if possible as "
+                            "safetensors.") from err

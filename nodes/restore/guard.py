@@ -1,4 +1,9 @@
-"""The identity guard: how hard a face may be restored before it is somebody else's."""
+"""The identity guard: how hard a face may be restored before it is somebody else's.
+
+Two rules. The restorer's own face, unblended, must still be the same person as before: a share of
+somebody else's face can raise a similarity by chance. Then the strongest blend is taken whose
+likeness to the subject is not lower than before.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +13,68 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import LikenessError
+from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
 from ..sockets import Face, Subject
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the strength asked for, tried from the hardest down
 
-
-@dataclass(frozen=True)
-class Judge:
-    """Says how much a face looks like someone, and how much it must."""
-
-    compared_with: str  # for the report
-    measure: Callable[[np.ndarray, Face], float]  # (H, W, 3) uint8, face -> similarity
-    least: Callable[[float], float]  # likeness before -> the least that is accepted after
-
-
-# (picture before restoring, face) -> the judge of that face
-JudgeFor = Callable[[np.ndarray, Face], Judge]
+LOWERS = "Every setting lowers the likeness."
+SOMEBODY_ELSE = "The restored face is not the same person as before."
+UNSEEN = "The recogniser sees no face here, so nothing can be guarded."
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength that was tried and the likeness it gave."""
+    """One strength that was tried and the likeness it gave; None: the recogniser saw no face."""
 
     strength: float
-    likeness: float
+    likeness: float | None
 
 
-def judge_for(subject: Subject | None, backend: str, allowed_loss: float = 0.0,
-              guard: bool = True) -> JudgeFor:
-    """Judge by the subject's photos, or without a subject by each face itself.
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Measures how much a face looks like the subject, or without one like itself before."""
+
+    backend: str
+    compared_with: str  # for the report
+    centre: np.ndarray | None  # (D,) of the subject's photos; None: no subject
+    cut: float | None  # similarity above which two pictures show the same person
+    allowed_loss: float = 0.0
+
+    def look(self, pixels: np.ndarray, face: Face) -> np.ndarray | None:
+        """Embed a face of an (H, W, 3) uint8 picture; None when the recogniser sees none.
+
+        The landmarks are those from before restoring, so that a face whose features moved counts
+        as changed.
+        """
+        try:
+            return embed.embed(pixels, face, self.backend)
+        except FaceNotFoundError:
+            return None
+
+    def likeness(self, seen: np.ndarray | None, before: np.ndarray | None) -> float | None:
+        """Similarity to the subject, or without a subject to the face before."""
+        return self._similarity(seen, before if self.centre is None else self.centre)
+
+    def same_person(self, seen: np.ndarray | None, before: np.ndarray | None) -> bool:
+        """Whether two looks at a face show one person; yes when the recogniser has no cut."""
+        found = self._similarity(seen, before)
+        return found is not None and (self.cut is None or found >= self.cut)
+
+    def least(self, before: float) -> float:
+        """The least likeness that is accepted after restoring."""
+        if self.centre is not None:
+            return before - self.allowed_loss
+        return -math.inf if self.cut is None else self.cut
+
+    def _similarity(self, a: np.ndarray | None, b: np.ndarray | None) -> float | None:
+        return None if a is None or b is None else embed.similarity(a, b, self.backend)
+
+
+def make_judge(subject: Subject | None, backend: str, allowed_loss: float = 0.0,
+               guard: bool = True) -> Judge:
+    """Judge by the subject's held-out photos, else all of them, else each face by itself.
 
     Args:
         allowed_loss: how far similarity to the subject may fall below what it was before.
@@ -49,43 +85,19 @@ def judge_for(subject: Subject | None, backend: str, allowed_loss: float = 0.0,
         LikenessError: nothing to decide by: no subject, and no stated same-person cut.
     """
     backends.require(backend)
-    if subject is not None:
-        return _subject_judge(subject, backend, allowed_loss)
     cut = backends.backend(backend).same_person
-    if cut is None and guard:
-        raise LikenessError(f"The recogniser {backend} states no same-person cut, so it cannot "
-                            "guard faces without a subject; connect one, or choose dlib.")
-    return _original_judge(backend, cut if cut is not None else -math.inf)
-
-
-def _subject_judge(subject: Subject, backend: str, allowed_loss: float) -> JudgeFor:
-    """Compare with the held-out photos when there are any, else with all."""
+    if subject is None:
+        if cut is None and guard:
+            raise LikenessError(f"The recogniser {backend} states no same-person cut, so it cannot "
+                                "guard faces without a subject; connect one, or choose dlib.")
+        return Judge(backend, "the face before restoring", None, cut)
     rows = embed.subject_embeddings(subject, backend)
     own = rows[len(subject.references):] if subject.held_out else rows
-    middle = embed.centre(own, backend)
-
-    def measure(pixels: np.ndarray, face: Face) -> float:
-        return embed.similarity(embed.embed(pixels, face, backend), middle, backend)
-
-    judge = Judge("held-out photos" if subject.held_out else "all photos", measure,
-                  lambda before: before - allowed_loss)
-    return lambda pixels, face: judge
+    return Judge(backend, "held-out photos" if subject.held_out else "all photos",
+                 embed.centre(own, backend), cut, allowed_loss)
 
 
-def _original_judge(backend: str, cut: float) -> JudgeFor:
-    """Compare with the face before restoring: it must stay the same person."""
-
-    def judge(pixels: np.ndarray, face: Face) -> Judge:
-        original = embed.embed(pixels, face, backend)
-
-        def measure(after: np.ndarray, face: Face) -> float:
-            return embed.similarity(embed.embed(after, face, backend), original, backend)
-
-        return Judge("the face before restoring", measure, lambda before: cut)
-    return judge
-
-
-def strongest(measure: Callable[[float], float], strength: float,
+def strongest(measure: Callable[[float], float | None], strength: float,
               least: float) -> tuple[float, tuple[Trial, ...]]:
     """Find the strongest setting whose likeness is enough.
 
@@ -101,6 +113,6 @@ def strongest(measure: Callable[[float], float], strength: float,
     for fraction in FRACTIONS:
         trial = Trial(strength * fraction, measure(strength * fraction))
         trials.append(trial)
-        if trial.likeness >= least:
+        if trial.likeness is not None and trial.likeness >= least:
             return trial.strength, tuple(trials)
     return 0.0, tuple(trials)

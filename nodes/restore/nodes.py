@@ -12,8 +12,8 @@ from .. import models, runtime
 from ..errors import LikenessError
 from ..faces import backends
 from ..schema import RestorerType, SubjectType, schema
-from . import guard as guard_faces
 from . import pipeline
+from .guard import make_judge
 from .registry import NONE, Restorer, load_network
 
 FEATURE = "restore"
@@ -34,8 +34,7 @@ def network_of(restorer: Restorer, fidelity: float) -> Callable[[torch.Tensor], 
     def run(chips: torch.Tensor) -> torch.Tensor:
         runtime.throw_if_cancelled()
         runtime.load_models([patcher], memory_required=_ACTIVATIONS, whole=True)
-        with torch.no_grad():
-            return architecture.call(patcher.model, chips.to(patcher.load_device), fidelity)
+        return architecture.call(patcher.model, chips.to(patcher.load_device), fidelity)
     return run
 
 
@@ -141,9 +140,9 @@ class LikenessRestoreFaces(io.ComfyNode):
                                 "or choose 'all' or 'largest'.")
         entries = []
         if restorer.chosen:
-            judge_for = guard_faces.judge_for(subject, judge, allowed_loss, guard)
             images, entries = pipeline.restore_images(
-                images, network_of(restorer, fidelity), judge_for, settings,
+                images, network_of(restorer, fidelity),
+                make_judge(subject, judge, allowed_loss, guard), settings,
                 runtime.progress_callback(len(images)))
         report = pipeline.report(entries, restorer, settings, judge)
         return io.NodeOutput(images, json.dumps(report, indent=1), ui={

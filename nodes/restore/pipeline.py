@@ -15,7 +15,7 @@ from ..faces.detect import find_faces
 from ..faces.mesh import face_mask
 from ..images import to_uint8
 from ..sockets import Face
-from .guard import Judge, JudgeFor, Trial, strongest
+from .guard import LOWERS, SOMEBODY_ELSE, UNSEEN, Judge, Trial, strongest
 from .paste import cut, paste
 from .registry import CHIP, Restorer, restore_chip
 
@@ -46,15 +46,26 @@ class Settings:
                                 f"got {self.no_face}.")
 
 
-def restore_images(images: torch.Tensor, network: Network, judge_for: JudgeFor,
-                   settings: Settings, on_item: Callable[[int], None] = lambda done: None,
+@dataclass(frozen=True)
+class Outcome:
+    """How hard one face was restored, and why."""
+
+    strength: float
+    before: float | None  # likeness; None: the recogniser sees no face
+    after: float | None
+    trials: tuple[Trial, ...] = ()
+    reason: str = ""  # why the face stayed as it was
+
+
+def restore_images(images: torch.Tensor, network: Network, judge: Judge, settings: Settings,
+                   on_item: Callable[[int], None] = lambda done: None,
                    ) -> tuple[torch.Tensor, list[dict[str, Any]]]:
     """Restore the chosen faces of every picture.
 
     Args:
         images: (B, H, W, 3) in [0, 1]; not changed.
-        network: the restorer, from `restore_chip`'s view.
-        judge_for: gives the judge of one face.
+        network: the restorer, as `restore_chip` calls it.
+        judge: measures likeness before and after.
         on_item: called with the number of pictures done.
 
     Returns:
@@ -65,14 +76,14 @@ def restore_images(images: torch.Tensor, network: Network, judge_for: JudgeFor,
     """
     restored, entries = [], []
     for index, image in enumerate(images):
-        result, entry = _restore_picture(image[..., :3], index, network, judge_for, settings)
+        result, entry = _restore_picture(image[..., :3], index, network, judge, settings)
         restored.append(result)
         entries.append(entry)
         on_item(index + 1)
     return torch.stack(restored), entries
 
 
-def _restore_picture(image: torch.Tensor, index: int, network: Network, judge_for: JudgeFor,
+def _restore_picture(image: torch.Tensor, index: int, network: Network, judge: Judge,
                      settings: Settings) -> tuple[torch.Tensor, dict[str, Any]]:
     pixels = to_uint8(image)
     faces = find_faces(pixels)
@@ -80,25 +91,27 @@ def _restore_picture(image: torch.Tensor, index: int, network: Network, judge_fo
         if settings.no_face == "error":
             raise LikenessError(f"No face found in image {index + 1} of the batch; leave it out, "
                                 "or set `no_face` to keep such pictures as they are.")
-        return image, {"index": index, "status": "no_face", "faces": []}
+        return image, {"index": index, "status": "no_face", "faces_found": 0, "faces": []}
     entries = []
-    for face in _choose(pixels, faces, judge_for, settings.which):
-        image, entry = _restore_face(image, face, network, judge_for, settings)
+    for face in _choose(pixels, faces, judge, settings.which):
+        image, entry = _restore_face(image, face, network, judge, settings)
         entries.append(entry)
     status = "restored" if any(e["status"] == "restored" for e in entries) else "unchanged"
     return image, {"index": index, "status": status, "faces_found": len(faces), "faces": entries}
 
 
-def _choose(pixels: np.ndarray, faces: Sequence[Face], judge_for: JudgeFor,
-            which: str) -> Sequence[Face]:
+def _choose(pixels: np.ndarray, faces: Sequence[Face], judge: Judge, which: str) -> Sequence[Face]:
     if which == "all":
         return faces
     if which == "largest":
         return faces[:1]
-    return [max(faces, key=lambda face: judge_for(pixels, face).measure(pixels, face))]
+    looks = [judge.look(pixels, face) for face in faces]
+    alike = [judge.likeness(look, look) for look in looks]
+    seen = [place for place, value in enumerate(alike) if value is not None]
+    return [faces[max(seen, key=lambda place: alike[place])]] if seen else []
 
 
-def _restore_face(image: torch.Tensor, face: Face, network: Network, judge_for: JudgeFor,
+def _restore_face(image: torch.Tensor, face: Face, network: Network, judge: Judge,
                   settings: Settings) -> tuple[torch.Tensor, dict[str, Any]]:
     height, width = image.shape[:2]
     to_chip = similarity_transform(five_points(face), FFHQ_512)
@@ -108,47 +121,62 @@ def _restore_face(image: torch.Tensor, face: Face, network: Network, judge_for: 
     def blended(strength: float) -> torch.Tensor:
         return paste(image, chip, to_chip, mask, strength)
 
-    pixels = to_uint8(image)
-    judge = judge_for(pixels, face)
-    before = judge.measure(pixels, face)
-    strength, trials = _strength(blended, face, judge, before, settings)
-    result = blended(strength)
-    return result, _entry(face, judge, before, strength, trials, to_chip,
-                          _mean_change(image, result, mask))
+    outcome = _decide(image, blended, face, judge, settings)
+    result = blended(outcome.strength) if outcome.strength > 0 else image
+    entry = _entry(face, outcome, judge)
+    entry["mean_change"] = round(_mean_change(image, result, mask), 5)
+    # Below 1 the network saw the face smaller than it is, so restoring costs detail.
+    entry["chip_pixels_per_pixel"] = round(float(np.hypot(*to_chip[0, :2])), 3)
+    return result, entry
 
 
-def _strength(blended: Callable[[float], torch.Tensor], face: Face, judge: Judge, before: float,
-              settings: Settings) -> tuple[float, tuple[Trial, ...]]:
-    def measure(strength: float) -> float:
-        return judge.measure(to_uint8(blended(strength)), face)
+def _decide(image: torch.Tensor, blended: Callable[[float], torch.Tensor], face: Face,
+            judge: Judge, settings: Settings) -> Outcome:
+    look_before = judge.look(to_uint8(image), face)
+    before = judge.likeness(look_before, look_before)
+
+    def measure(strength: float) -> float | None:
+        return judge.likeness(judge.look(to_uint8(blended(strength)), face), look_before)
 
     if settings.strength == 0:
-        return 0.0, ()
-    if settings.guard:
-        return strongest(measure, settings.strength, judge.least(before))
-    return settings.strength, (Trial(settings.strength, measure(settings.strength)),)
+        return Outcome(0.0, before, before, reason="The strength is 0.")
+    if not settings.guard:
+        after = measure(settings.strength)
+        return Outcome(settings.strength, before, after, (Trial(settings.strength, after),))
+    if before is None:
+        return Outcome(0.0, None, None, reason=UNSEEN)
+    whole = judge.look(to_uint8(blended(1.0)), face)
+    if not judge.same_person(whole, look_before):
+        trial = Trial(1.0, judge.likeness(whole, look_before))
+        return Outcome(0.0, before, before, (trial,), SOMEBODY_ELSE)
+    strength, trials = strongest(measure, settings.strength, judge.least(before))
+    if strength == 0:
+        return Outcome(0.0, before, before, trials, LOWERS)
+    return Outcome(strength, before, trials[-1].likeness, trials)
 
 
 def _mean_change(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> float:
+    """Mean absolute change of values in [0, 1] inside the mask."""
     inside = mask > 0
     return float((after - before)[inside].abs().mean()) if bool(inside.any()) else 0.0
 
 
-def _entry(face: Face, judge: Judge, before: float, strength: float, trials: Sequence[Trial],
-           to_chip: np.ndarray, change: float) -> dict[str, Any]:
+def _entry(face: Face, outcome: Outcome, judge: Judge) -> dict[str, Any]:
     return {
         "box": [round(float(edge), 1) for edge in face.box],
-        "status": "restored" if strength > 0 else "unchanged",
-        "strength": round(strength, 3),
-        "likeness_before": round(before, 4),
-        "likeness_after": round(trials[-1].likeness if strength > 0 else before, 4),
+        "status": "restored" if outcome.strength > 0 else "unchanged",
+        "reason": outcome.reason,
+        "strength": round(outcome.strength, 3),
+        "likeness_before": _round(outcome.before),
+        "likeness_after": _round(outcome.after),
         "compared_with": judge.compared_with,
-        "tried": [{"strength": round(trial.strength, 3), "likeness": round(trial.likeness, 4)}
-                  for trial in trials],
-        "mean_change": round(change, 5),  # of values in [0, 1], inside the mask
-        # Below 1 the network saw the face smaller than it is, so restoring costs detail.
-        "chip_pixels_per_pixel": round(float(np.hypot(*to_chip[0, :2])), 3),
+        "tried": [{"strength": round(trial.strength, 3), "likeness": _round(trial.likeness)}
+                  for trial in outcome.trials],
     }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def report(entries: Sequence[dict[str, Any]], restorer: Restorer, settings: Settings,
@@ -177,8 +205,9 @@ def report(entries: Sequence[dict[str, Any]], restorer: Restorer, settings: Sett
     }
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return round(float(np.mean(values)), 4) if values else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 4) if known else None
 
 
 def _sentence(faces: int, refused: int, settings: Settings) -> str:
@@ -186,6 +215,5 @@ def _sentence(faces: int, refused: int, settings: Settings) -> str:
         return "No face was found, so the pictures are as they came."
     text = f"{faces - refused} of {faces} faces were restored."
     if refused and settings.guard and settings.strength > 0:
-        text += (f" {refused} stayed as they were, because every setting made them look less "
-                 "like the person.")
+        text += f" {refused} stayed as they were, so as not to lose likeness."
     return text

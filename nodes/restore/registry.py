@@ -156,7 +156,8 @@ def restore_chip(call: Callable[[torch.Tensor], torch.Tensor], chip: torch.Tenso
     """
     if chip.shape != (CHIP, CHIP, 3):
         raise ValueError(f"`chip` must be ({CHIP}, {CHIP}, 3), got {tuple(chip.shape)}")
-    restored = call((chip.float() * 2 - 1).movedim(-1, 0)[None])
+    with torch.no_grad():
+        restored = call((chip.float() * 2 - 1).movedim(-1, 0)[None])
     if restored.shape != (1, 3, CHIP, CHIP):
         raise LikenessError(f"The restorer gave {tuple(restored.shape)} instead of one face of "
                             f"{CHIP} x {CHIP} pixels; choose another restorer file.")

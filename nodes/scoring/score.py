@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import LikenessError
+from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
 from ..faces.detect import find_faces
 from ..sockets import Face, Subject, Verdict
@@ -109,18 +109,30 @@ def _score_picture(pixels: np.ndarray, index: int, measure: Yardstick, several: 
         return Score(index, "not_scoreable", Verdict.UNSURE,
                      f"The head is turned {abs(face.pose.yaw):.0f} degrees; beyond {max_yaw:.0f} "
                      "a score would say nothing.", face=face, faces=len(faces))
-    return _scored(pixels, index, face, len(faces), measure)
+    embedding = _embed(pixels, face, measure)
+    if embedding is None:
+        return Score(index, "not_scoreable", Verdict.UNSURE, "The recogniser does not see the face.",
+                     face=face, faces=len(faces))
+    return _scored(embedding, index, face, len(faces), measure)
 
 
 def _choose(pixels: np.ndarray, faces: Sequence[Face], measure: Yardstick, several: str) -> Face:
     if several != "most like the subject" or len(faces) == 1:
         return faces[0]
-    return max(faces, key=lambda face: measure.similarity(
-        embed.embed(pixels, face, measure.backend)))
+    embeddings = [_embed(pixels, face, measure) for face in faces]
+    alike = [-np.inf if row is None else measure.similarity(row) for row in embeddings]
+    return faces[int(np.argmax(alike))]
 
 
-def _scored(pixels: np.ndarray, index: int, face: Face, faces: int, measure: Yardstick) -> Score:
-    embedding = embed.embed(pixels, face, measure.backend)
+def _embed(pixels: np.ndarray, face: Face, measure: Yardstick) -> np.ndarray | None:
+    try:
+        return embed.embed(pixels, face, measure.backend)
+    except FaceNotFoundError:
+        return None
+
+
+def _scored(embedding: np.ndarray, index: int, face: Face, faces: int,
+            measure: Yardstick) -> Score:
     similarity = measure.similarity(embedding)
     held_out = None
     if measure.held_out is not None:

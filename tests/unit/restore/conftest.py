@@ -47,6 +47,13 @@ class Sharpen(GFPGANLike):
         return (chips + 0.6 * (chips - soft)).clamp(-1, 1)
 
 
+class Blur(GFPGANLike):
+    """Takes detail away: the same person, less alike."""
+
+    def face(self, chips):
+        return F.avg_pool2d(chips, 25, 1, 12, count_include_pad=False)
+
+
 class Else(GFPGANLike):
     """Gives one fixed face, whoever comes in."""
 
@@ -80,6 +87,11 @@ def same() -> GFPGANLike:
 @pytest.fixture
 def sharpen() -> GFPGANLike:
     return Sharpen()
+
+
+@pytest.fixture
+def blur() -> GFPGANLike:
+    return Blur()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import comfy.cldm.mmdit
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ldm.flux.controlnet
+import comfy.ldm.qwen_image.controlnet
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
@@ -109,6 +110,22 @@ def sd35_control() -> comfy.controlnet.ControlNetSD35:
         device=CPU, dtype=torch.float32, operations=OPS)
     return comfy.controlnet.ControlNetSD35(randomise(net, 5), compression_ratio=1, load_device=CPU,
                                            latent_format=comfy.latent_formats.SD3())
+
+
+@pytest.fixture(scope="session")
+def qwen_control() -> Callable[[int], comfy.controlnet.ControlNet]:
+    """Makes a CONTROL_NET of the InstantX Qwen layout: `qwen_control(extra channels)`."""
+
+    def make(extra: int = 0) -> comfy.controlnet.ControlNet:
+        net = comfy.ldm.qwen_image.controlnet.QwenImageControlNetModel(
+            extra_condition_channels=extra, patch_size=2, in_channels=64, out_channels=16,
+            num_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=16,
+            axes_dims_rope=(4, 6, 6), image_model="qwen_image", dtype=torch.float32, operations=OPS)
+        return comfy.controlnet.ControlNet(
+            randomise(net, 8), compression_ratio=1, load_device=CPU, concat_mask=extra > 0,
+            latent_format=comfy.latent_formats.Wan21(), extra_conds=[])
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from comfy.controlnet import ControlLora
 from comfy_extras.nodes_controlnet import SetUnionControlNetType
 from likeness.nodes.control.families import KINDS, family_of, known_kinds, mode_number
 from likeness.nodes.errors import LikenessError
@@ -31,6 +33,20 @@ def test_sd3_layouts_and_adapters_are_told_apart(sd3_control, sd35_control, t2i_
     assert family_of(sd3_control).id == "sd3"
     assert family_of(sd35_control).id == "sd35"
     assert family_of(t2i_control).id == "t2i"
+
+
+def test_qwen_layouts_are_told_apart(qwen_control):
+    union = qwen_control()
+    assert family_of(union).id == "qwen_union"
+    assert known_kinds(family_of(union), union) == ("canny", "soft edge", "depth", "pose")
+    assert family_of(qwen_control(4)).id == "qwen"
+
+
+def test_a_control_lora_is_told_before_its_network_is_built():
+    weights = {"lora_controlnet": torch.zeros(0), "zero_convs.0.0.weight": torch.zeros(1)}
+    assert family_of(ControlLora(weights)).id == "lora"
+    weights["label_emb.0.0.bias"] = torch.zeros(1)
+    assert family_of(ControlLora(weights)).id == "sdxl_lora"
 
 
 def test_a_network_of_a_foreign_layout_is_named_unknown():

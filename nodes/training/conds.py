@@ -1,0 +1,75 @@
+"""Each sample's conditioning as the model's own `extra_conds` makes it, and their batching.
+
+Core's sampling code would run every caption on every image of a batch and average the results.
+Here each caption is encoded for its own photo once, and a batch has one row per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..sockets import TrainingItem
+from ..tensors import Conditioning
+
+ModelConds = dict[str, Any]  # name -> comfy.conds object
+
+
+def size_conditioning(item: TrainingItem) -> dict[str, int]:
+    """SDXL's size inputs for one crop, in pixels (https://arxiv.org/abs/2307.01952, section 2.2).
+
+    The crop's corner is given at the scale of the resized photo, as at pre-training.
+    """
+    width, height = item.bucket
+    left, top, right, bottom = item.crop
+    return {"width": item.original_size[0], "height": item.original_size[1],
+            "crop_w": max(0, round(left * width / (right - left))),
+            "crop_h": max(0, round(top * height / (bottom - top))),
+            "target_width": width, "target_height": height}
+
+
+def model_conds(base: Any, conditioning: Conditioning, item: TrainingItem, latent: torch.Tensor,
+                guidance: float, device: torch.device) -> ModelConds:
+    """Encode one sample's conditioning for a host model, as one row.
+
+    Args:
+        latent: (1, C, ...) of the sample; only its shape matters.
+        guidance: what guidance-distilled models are told; 1.0 trains them as they were distilled.
+    """
+    (tokens, options), = conditioning
+    given = {**options, **size_conditioning(item), "guidance": guidance, "cross_attn": tokens,
+             "noise": torch.zeros_like(latent), "device": device, "prompt_type": "positive"}
+    encoded = base.extra_conds(**given)
+    rows = {name: cond.process_cond(batch_size=1, area=None, device=device)
+            for name, cond in encoded.items()}
+    return {name: type(cond)(_normal(cond.cond)) for name, cond in rows.items()}
+
+
+def _normal(value: Any) -> Any:
+    """A copy that autograd may save, also of a tensor born under inference mode."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, (list, tuple)):
+        return [_normal(part) for part in value]
+    return value
+
+
+def compatible(first: ModelConds, second: ModelConds) -> bool:
+    """Whether two samples' conditionings can stand in one batch."""
+    return first.keys() == second.keys() and all(
+        first[name].can_concat(second[name]) for name in first)
+
+
+def batch(rows: Sequence[ModelConds], device: torch.device) -> Mapping[str, Any]:
+    """Arguments of `apply_model` with one row per sample, on the compute device."""
+    first, *others = rows
+    joined = {name: cond.concat([row[name] for row in others]) for name, cond in first.items()}
+    return {name: _to(value, device) for name, value in joined.items()}
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    return [_to(part, device) for part in value] if isinstance(value, list) else value

@@ -1,0 +1,176 @@
+"""LoRA files in the layout that ComfyUI and its relatives load, proven by loading them back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import comfy.lora
+import comfy.sd
+import torch
+
+from .. import runtime
+from ..errors import LikenessError
+from ..sockets import Subject, TrainingSet
+from ..tensors import write_tensors
+from .adapters import LoRA
+from .loop import Trainer, probe
+from .recipes import LoRARecipe
+
+FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+# Largest error of a layer's difference, and of the model's output relative to what training
+# changed, after rounding to the file's number format.
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
+# The host adds the LoRA to the stored weights and rounds; allowed in roundings of the output.
+_ROUNDINGS = 4.0
+
+_FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec architecture
+    "SD15": ("sd_v1", "stable-diffusion-v1"),
+    "SD20": ("sd_v2", "stable-diffusion-v2-768-v"),
+    "SDXL": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+    "SD3": ("sd3", "stable-diffusion-3-medium"),
+    "Flux": ("flux1", "flux-1-dev"),
+}
+
+
+def key_names(model: Any, adapters: LoRA) -> dict[str, str]:
+    """File key of each adapted layer: kohya's, or the generic one where that is ambiguous.
+
+    Raises:
+        LikenessError: the host's LoRA loader would not find a layer under either name.
+    """
+    known = comfy.lora.model_lora_keys_unet(model.model, {})
+    names = {}
+    for path in adapters.layers:
+        target = f"diffusion_model.{path}.weight"
+        kohya, generic = f"lora_unet_{path.replace('.', '_')}", f"diffusion_model.{path}"
+        names[path] = next((name for name in (kohya, generic) if known.get(name) == target), None)
+        if names[path] is None:
+            raise LikenessError(f"ComfyUI's LoRA loader has no name for layer `{path}` of this "
+                                "model; choose a smaller `target`.")
+    return names
+
+
+def lora_tensors(adapters: LoRA, names: Mapping[str, str], recipe: LoRARecipe,
+                 dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """An adapter as file tensors: `<key>.lora_down.weight`, `.lora_up.weight`, `.alpha`."""
+    tensors = {}
+    for path, layer in adapters.layers.items():
+        ones = (1,) * (len(layer.shape) - 2)  # kohya stores a convolution's parts in 4 dimensions
+        for part, values in (("down", layer.down), ("up", layer.up)):
+            values = values.detach().to("cpu", dtype)
+            tensors[f"{names[path]}.lora_{part}.weight"] = values.reshape(*values.shape, *ones)
+        tensors[f"{names[path]}.alpha"] = torch.tensor(recipe.alpha, dtype=dtype)
+    return {name: value.contiguous() for name, value in tensors.items()}
+
+
+def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: LoRARecipe,
+             seed: int, name: str, key: str) -> dict[str, str]:
+    """What a LoRA file says of itself: modelspec and kohya's `ss_` fields, and how to repeat it.
+
+    There is no date in it, so the same run writes the same file.
+    """
+    kohya, architecture = _family(model)
+    captions: dict[str, int] = {}
+    for item in training_set.items:
+        captions[item.caption] = captions.get(item.caption, 0) + 1
+    width, height = max((item.bucket for item in training_set.items), key=math.prod)
+    fields = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{architecture}/lora",
+        "modelspec.implementation": "comfyui-likeness",
+        "modelspec.title": name,
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.trigger_phrase": subject.trigger,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": recipe.rank,
+        "ss_network_alpha": recipe.alpha,
+        "ss_base_model_version": kohya,
+        "ss_output_name": name,
+        "ss_steps": recipe.steps,
+        "ss_learning_rate": recipe.learning_rate,
+        "ss_optimizer": recipe.optimizer,
+        "ss_lr_scheduler": recipe.schedule.value,
+        "ss_batch_size_per_device": recipe.batch_size,
+        "ss_num_train_images": len(training_set.items),
+        "ss_seed": seed,
+        "ss_tag_frequency": {subject.name: captions},
+        "likeness.trigger": subject.trigger,
+        "likeness.class": subject.class_noun,
+        "likeness.recipe": recipe.as_dict(),
+        "likeness.photos": [item.photo_sha256 for item in training_set.items],
+        "likeness.seed": seed,
+        "likeness.run": key,
+    }
+    return {field: value if isinstance(value, str) else json.dumps(value)
+            for field, value in fields.items()}
+
+
+def _family(model: Any) -> tuple[str, str]:
+    kinds = [kind.__name__ for kind in type(model.model.model_config).__mro__]
+    known = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
+    return known or (kinds[0].lower(), kinds[0].lower())
+
+
+def write_lora(path: Path, tensors: Mapping[str, torch.Tensor], fields: Mapping[str, str]) -> None:
+    """Write a LoRA file, whole or not at all.
+
+    Raises:
+        LikenessError: the disk is full or the folder cannot be written.
+    """
+    try:
+        write_tensors(path, tensors, fields)
+    except OSError as err:
+        raise LikenessError(f"The LoRA was trained but not saved: {err} Queue the same run again "
+                            "to save it without training anew.") from err
+
+
+def apply_lora(model: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:
+    """A clone of a MODEL with a LoRA as ordinary patches, by the host's own loader."""
+    patched, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), strength, 0.0)
+    return patched
+
+
+def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
+    """Load a saved LoRA through the host's loader and compare it with what was trained.
+
+    Returns:
+        The patched MODEL, and its output's error relative to what training changed.
+
+    Raises:
+        LikenessError: a layer is missing or differs, or the output is not the trained one.
+    """
+    tensors = runtime.load_weights(path)
+    patched = apply_lora(model, tensors, 1.0)
+    stored = next(value.dtype for name, value in tensors.items() if name.endswith("up.weight"))
+    tolerance = _TOLERANCE[stored]
+    for layer_path, layer in trainer.adapters.layers.items():
+        wanted = layer.difference().detach().cpu()
+        found = _difference(patched, f"diffusion_model.{layer_path}.weight", wanted)
+        if (found - wanted).norm() > tolerance * wanted.norm() + 1e-12:
+            raise LikenessError(f"{path.name} does not load as it was trained: layer "
+                                f"`{layer_path}` differs. Please report this model.")
+    before, live = trainer.probe(adapted=False), trainer.probe(adapted=True)
+    runtime.load_models([patched])
+    reloaded = probe(patched, trainer.samples[0])
+    change, error = float((live - before).norm()), float((reloaded - live).norm())
+    coarsest = max(torch.finfo(kind).eps for kind in (trainer.dtype, _weight_type(model)))
+    if error > tolerance * change + _ROUNDINGS * coarsest * float(live.norm()):
+        raise LikenessError(f"{path.name} gives another picture than the trained adapter (error "
+                            f"{error:.3g} of a change of {change:.3g}). Please report this model.")
+    return patched, error / change if change > 0 else 0.0
+
+
+def _difference(patched: Any, key: str, like: torch.Tensor) -> torch.Tensor:
+    """What the host's loader adds to a weight of zeros."""
+    patches = patched.patches.get(key, [])[-1:]
+    return comfy.lora.calculate_weight(patches, torch.zeros_like(like), key)
+
+
+def _weight_type(model: Any) -> torch.dtype:
+    dtype = model.model.get_dtype()
+    return dtype if dtype.is_floating_point else torch.float32

@@ -1,0 +1,248 @@
+"""Layers of the base model that run without learning and leave nothing of themselves in the graph.
+
+Autograd would keep every frozen weight, or its cast copy, until the backward pass. These functions
+read the weight again when its gradient is asked for, so low-VRAM offload really offloads, stored
+formats (fp16, fp8, scaled fp8, quantised) are cast for one layer at a time, and weights born under
+inference mode never have to be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.ldm.modules.attention
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from .. import runtime
+from ..errors import LikenessError
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv3d_input}
+# Blocks of ComfyUI's architectures that are not, or not all, direct members of a module list.
+_BLOCKS = ("ResBlock", "VideoResBlock", "BasicTransformerBlock", "JointBlock", "DoubleStreamBlock",
+           "SingleStreamBlock")
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a dense layer; the host's mixed-precision one is no `nn.Linear`."""
+    return isinstance(module, nn.Linear) or (
+        hasattr(module, "in_features") and hasattr(module, "weight_function"))
+
+
+def is_conv(module: nn.Module) -> bool:
+    """Whether a module is a convolution that is not transposed."""
+    return isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module is a single normalisation, the host's own kinds included."""
+    return "Norm" in type(module).__name__ and not any(module.children())
+
+
+def blocks(root: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a diffusion model, none inside another."""
+    found, covered = [], set()
+
+    def take(block: nn.Module) -> None:
+        found.append(block)
+        covered.update(block.modules())
+
+    for module in root.modules():  # the outer before the inner
+        if type(module).__name__ in _BLOCKS and module not in covered:
+            take(module)
+    for group in root.modules():
+        for block in group if isinstance(group, nn.ModuleList) else ():
+            whole = any(block.children()) and not any(
+                inner in covered or isinstance(inner, nn.ModuleList) for inner in block.modules())
+            if whole:
+                take(block)
+    return found
+
+
+def check_layer(path: str, module: nn.Module) -> None:
+    """Refuse layers whose stored format this code cannot read.
+
+    Raises:
+        LikenessError: the layer comes from another extension.
+    """
+    if type(module).__module__.split(".")[0] not in ("torch", "comfy"):
+        raise LikenessError(
+            f"Layer `{path}` is a {type(module).__name__} of another extension, whose weights "
+            "cannot be read for training; load the model with a core loader.")
+
+
+def read_weight(module: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None,
+                                                                 Any]:
+    """Weight and bias as they take part in a product with `like`: cast, dequantised, patched.
+
+    The third value goes to `release` after the last use.
+    """
+    weight, bias = module.weight, module.bias
+    functions = getattr(module, "weight_function", ()) or getattr(module, "bias_function", ())
+    scale = getattr(module, "scale_weight", None)
+    stored_as_used = (type(weight) in (torch.Tensor, nn.Parameter) and weight.dtype == like.dtype
+                      and weight.device == like.device)
+    if stored_as_used and not functions and scale is None:
+        return weight, bias, None
+    if not hasattr(module, "weight_function"):
+        cast = {"device": like.device, "dtype": like.dtype}
+        return weight.to(**cast), None if bias is None else bias.to(**cast), None
+    weight, bias, stream = comfy.ops.cast_bias_weight(
+        module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True)
+    if scale is not None:
+        # The host multiplies scaled fp8 weights outside its cast.
+        weight = weight * scale.to(device=weight.device, dtype=weight.dtype)
+    return weight, bias, stream
+
+
+def release(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None,
+            stream: Any) -> None:
+    """Tell the host that a weight from `read_weight` is no longer needed."""
+    if stream is not None:
+        comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+
+
+def product(module: nn.Module, x: torch.Tensor, difference: torch.Tensor | None = None,
+            ) -> torch.Tensor:
+    """The layer's product with x (..., in) -> (..., out), its weight changed by a difference.
+
+    The result is a tensor of its own: networks write into what their layers return, and autograd
+    refuses that for a view made inside a function like those below, as `F.linear` would make.
+    """
+    weight, bias, stream = read_weight(module, x)
+    used = weight if difference is None else weight + difference
+    flat, y = x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], weight.shape[0])
+    out = y.view(-1, y.shape[-1])
+    if bias is None:
+        torch.mm(flat, used.t(), out=out)
+    else:
+        torch.addmm(bias, flat, used.t(), out=out)
+    release(module, weight, bias, stream)
+    return y
+
+
+class _FrozenLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, module):
+        ctx.module = module
+        return product(module, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        weight, bias, stream = read_weight(ctx.module, grad)
+        grad_x = grad @ weight
+        release(ctx.module, weight, bias, stream)
+        return grad_x, None
+
+
+class _FrozenConv(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, module, padding):
+        ctx.module, ctx.padding, ctx.size = module, padding, x.shape
+        return _convolve(module, x, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        module = ctx.module
+        weight, bias, stream = read_weight(module, grad)
+        grad_x = _CONV_INPUT[grad.ndim - 2](ctx.size, weight, grad, module.stride, ctx.padding,
+                                            module.dilation, module.groups)
+        release(module, weight, bias, stream)
+        return grad_x, None, None
+
+
+def _convolve(module: nn.Module, x: torch.Tensor, padding: Any) -> torch.Tensor:
+    weight, bias, stream = read_weight(module, x)
+    y = _CONV[x.ndim - 2](x, weight, bias, module.stride, padding, module.dilation, module.groups)
+    release(module, weight, bias, stream)
+    return y
+
+
+def pad_input(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """Carry out the padding that a plain convolution cannot; return x and what is left to pad."""
+    if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+        return x, module.padding
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padded = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
+    return padded, (0,) * (x.ndim - 2)
+
+
+def frozen_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The layer's product with x (..., in), differentiable in x alone."""
+    runtime.throw_if_cancelled()
+    if x.requires_grad:
+        return _FrozenLinear.apply(x, module)
+    weight, bias, stream = read_weight(module, x)
+    y = F.linear(x, weight, bias)
+    release(module, weight, bias, stream)
+    return y
+
+
+def frozen_conv(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The convolution of x (B, C, ...), differentiable in x alone."""
+    runtime.throw_if_cancelled()
+    x, padding = pad_input(module, x)
+    if x.requires_grad:
+        return _FrozenConv.apply(x, module, padding)
+    return _convolve(module, x, padding)
+
+
+def norm_on_copy(module: nn.Module) -> Callable[..., Any]:
+    """A norm's forward that saves a copy of its input.
+
+    FLUX and its relatives add to the residual stream in place. A norm saves its input, so without
+    the copy its gradient is refused, or under checkpointing silently computed from later values.
+    """
+    original = type(module).forward.__get__(module)
+
+    def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        return original(x.clone() if x.requires_grad else x, *args, **kwargs)
+
+    return forward
+
+
+def checkpointed(module: nn.Module) -> Callable[..., Any]:
+    """A block's forward that keeps only its inputs and runs again in the backward pass.
+
+    The block gets copies of its inputs both times: it may write into them, and the second run must
+    start from what the first one saw.
+    """
+    original = type(module).forward.__get__(module)
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.clone()
+        return dict(value) if isinstance(value, dict) else value
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        # Transformer options name the running block and change before the second run.
+        args = [dict(value) if isinstance(value, dict) else value for value in args]
+        kwargs = {name: dict(value) if isinstance(value, dict) else value
+                  for name, value in kwargs.items()}
+
+        def run() -> Any:
+            return original(*map(copy, args), **{name: copy(value)
+                                                 for name, value in kwargs.items()})
+
+        if not torch.is_grad_enabled():
+            return run()
+        return checkpoint(run, use_reentrant=False, preserve_rng_state=False)
+
+    return forward
+
+
+def pytorch_attention(_chosen: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """An `optimized_attention_override` that always has a backward pass.
+
+    The host's choice may have none (Sage, Flash wrappers), or chunk by the memory free at the
+    moment, so that a checkpoint's second run differs from the first.
+    """
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)

@@ -1,0 +1,74 @@
+"""A run's state on disk: written whole or not at all, and exact when it is taken up again."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import LikenessError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """Everything a run needs to go on as if it had not stopped.
+
+    Random draws are not part of it: each step's come from the seed and the step's number alone.
+    """
+
+    key: str  # of the run: photos, captions, recipe, seed and base model
+    step: int  # finished steps
+    tensors: Mapping[str, torch.Tensor]  # learned values by name
+    optimizer: Mapping[str, Any]  # the optimiser's state_dict
+    losses: tuple[float, ...]
+
+
+def write_state(path: Path, state: RunState) -> None:
+    """Store a state under a temporary name and move it into place.
+
+    Raises:
+        LikenessError: the disk is full or the folder cannot be written; the old state stays.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
+                        "losses": list(state.losses)}, file)
+            file.flush()
+            os.fsync(file.fileno())  # a name must not point at data that a power loss can take
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as err:  # torch reports a failed write as a RuntimeError
+        partial.unlink(missing_ok=True)
+        raise LikenessError(f"The training state could not be written to {path.parent} ({err}); "
+                            "free some disk space or choose another output folder.") from err
+
+
+def read_state(path: Path, key: str) -> RunState | None:
+    """Read a run's state; None when there is none.
+
+    Raises:
+        LikenessError: the file is damaged or belongs to another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        if stored.pop("format") != FORMAT:
+            raise KeyError("format")
+        state = RunState(**{**stored, "losses": tuple(stored["losses"])})
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError,
+            pickle.UnpicklingError) as err:
+        raise LikenessError(f"The training state {path} cannot be read ({err}); delete it to "
+                            "start this run again.") from err
+    if state.key != key:
+        raise LikenessError(f"The training state {path} belongs to another run; delete it or "
+                            "choose another name.")
+    return state

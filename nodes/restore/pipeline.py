@@ -34,7 +34,7 @@ class Settings:
     guard: bool = True
     which: str = "all"
     no_face: str = "keep the picture"
-    grow: float = 0.0  # of the face's size, how far the mask reaches beyond the face oval
+    grow: float = -0.05  # of the face, how far the mask reaches beyond it; < 0: its soft edge inside
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

@@ -1,0 +1,131 @@
+"""`run.py`'s commands and options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import server
+from .attach import ready_host
+from .console import complain, say, step
+from .demo import DemoRequest, run_demo
+from .host import ROOT, Host
+from .problems import Problem
+from .queue import LOG, Request, run_queue
+
+DEFAULT_PORT = 8188
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run.py", description="Selfies to headshots in ComfyUI.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--comfyui", metavar="PATH", help="a ComfyUI of your own (or COMFYUI_PATH); "
+                       "default: the one around this pack, else an embedded one under .host/")
+    where.add_argument("--python", metavar="FILE", help="the Python that runs your ComfyUI")
+    wheels = argparse.ArgumentParser(add_help=False)
+    wheels.add_argument("--cpu-wheels", action="store_true", help="set the embedded host up with "
+                        "torch for the CPU, where your package sources have it")
+
+    commands.add_parser("setup", parents=[where, wheels], help="get a host ready and stop")
+    demo = commands.add_parser("demo", parents=[where, wheels],
+                               help="the whole path on sample photos, nothing to download")
+    demo.add_argument("--checkpoint", metavar="NAME", help="a real model of your host, for real "
+                      "headshots; default: a small one with random weights")
+    demo.add_argument("--photos", type=Path, metavar="DIR", help="your own photos")
+    demo.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    serve = commands.add_parser("serve", parents=[where, wheels],
+                                help="start the host for use in the browser")
+    serve.add_argument("--port", type=int, default=DEFAULT_PORT)
+    queue = commands.add_parser("queue", parents=[where], help="run a workflow file")
+    queue.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="in API format")
+    queue.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
+                       dest="settings", help="node by title or id; may be repeated")
+    queue.add_argument("--photos", type=Path, metavar="DIR", help="photos for LikenessLoadPhotos")
+    queue.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
+    queue.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
+    commands.add_parser("test", parents=[where, wheels],
+                        help="run the tests; further arguments go to pytest")
+    bench = commands.add_parser("bench", parents=[where, wheels],
+                                help="run a measurement; further arguments go to it")
+    bench.add_argument("name", metavar="NAME", help="tests/bench/bench_NAME.py")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, the tests' own, or 1 after one sentence on stderr."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in ("test", "bench"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return _run(options, rest)
+    except Problem as problem:
+        complain(str(problem))
+    except KeyboardInterrupt:
+        complain("Stopped.")
+    return 1
+
+
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    match options.command:
+        case "setup":
+            host = _host(options)
+            say(f"Ready: ComfyUI in {host.comfyui}, run by {host.python}.")
+        case "demo":
+            run_demo(DemoRequest(options.checkpoint, options.photos, options.json),
+                     _host(options))
+        case "serve":
+            _serve(_host(options), options.port)
+        case "queue":
+            run_queue(Request(options.workflow, options.settings, options.photos, options.out,
+                              options.server, options.comfyui, options.python))
+        case "test":
+            return _test(_host(options, tests=True), rest)
+        case "bench":
+            return _bench(options, rest)
+    return 0
+
+
+def _host(options: argparse.Namespace, tests: bool = False) -> Host:
+    return ready_host(options.comfyui, options.python, tests=tests,
+                      cpu_wheels=options.cpu_wheels)
+
+
+def _serve(host: Host, port: int) -> None:
+    with step("Starting ComfyUI"):
+        running = server.start(host.python, host.comfyui, LOG, port=port)
+    with running:
+        say(f"ComfyUI is at {running.url}; its log is {LOG}. Ctrl-C stops it.")
+        code = running.process.wait()
+    raise Problem(f"ComfyUI has ended by itself (exit code {code}); its log is {LOG}.")
+
+
+def _environment(host: Host) -> dict[str, str]:
+    return {**os.environ, "COMFYUI_PATH": str(host.comfyui), "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1"}
+
+
+def _test(host: Host, arguments: list[str]) -> int:
+    chosen = any(not item.startswith("-") and Path(item.split("::")[0]).exists()
+                 for item in arguments)
+    command = [str(host.python), "-m", "pytest", *([] if chosen else ["tests"]), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=_environment(host)).returncode
+
+
+def _bench(options: argparse.Namespace, arguments: list[str]) -> int:
+    folder = ROOT / "tests" / "bench"
+    script = folder / f"bench_{options.name}.py"
+    known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
+    if options.name not in known:
+        raise Problem(f"There is no bench `{options.name}`; there is {', '.join(known) or 'none'}.")
+    host = _host(options, tests=True)
+    command = [str(host.python), str(script), *arguments]
+    if options.json is not None:
+        command += ["--json", str(options.json.absolute())]
+    return subprocess.run(command, cwd=ROOT, env=_environment(host)).returncode

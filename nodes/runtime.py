@@ -128,6 +128,6 @@ def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         return comfy.utils.load_torch_file(str(path), safe_load=True)
     except (RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as err:
-        raise LikenessError(f"`{Path(path).name}` cannot be read as plain weights: it is incomplete "
-                            "or holds something else; get it again, if possible as "
+        raise LikenessError(f"`{Path(path).name}` cannot be read as plain weights: it is "
+                            "incomplete or holds something else; get it again, if possible as "
                             "safetensors.") from err

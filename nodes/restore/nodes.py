@@ -124,7 +124,8 @@ class LikenessRestoreFaces(io.ComfyNode):
                             "asks that each face stays the same person as before restoring."),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The pictures, same size and order."),
+                io.Image.Output(display_name="images",
+                                tooltip="The pictures, in the same size and order."),
                 io.String.Output(
                     display_name="report",
                     tooltip="JSON: for each face the strength used and the likeness before and "

@@ -34,7 +34,7 @@ class Settings:
     guard: bool = True
     which: str = "all"
     no_face: str = "keep the picture"
-    grow: float = -0.05  # of the face, how far the mask reaches beyond it; < 0: its soft edge inside
+    grow: float = -0.05  # share of the face; below 0 the mask's soft edge stays inside it
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:

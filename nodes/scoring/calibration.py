@@ -9,9 +9,10 @@ s_1..s_n (each photo against the centre of the others) and the recogniser's stat
     keep_from   = max(cut, median(s) - 2 sigma)
     reject_below = cut
 
-`m` is the robust standard deviation (Rousseeuw and Croux, 1993, doi 10.1080/01621459.1993.10476408);
-mixing in sigma0 with the weight of three photos is the posterior mean of a variance under a scaled
-inverse chi-square prior, so that three nearly equal selfies do not make the rule absurdly strict.
+`m` is the robust standard deviation (Rousseeuw and Croux 1993, doi
+10.1080/01621459.1993.10476408). Mixing in sigma0 with the weight of three photos, as a scaled
+inverse chi-square prior of the variance does, keeps three nearly equal selfies from making the
+rule absurdly strict.
 With sigma0 alone keep_from lies half way between the median and the cut.
 """
 

@@ -1,4 +1,4 @@
-"""Score pictures against a subject: a raw similarity, its place in the person's own spread, a verdict."""
+"""Score pictures against a subject: a similarity, its place in the own spread, a verdict."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def _score_picture(pixels: np.ndarray, index: int, measure: Yardstick, several: 
                      "a score would say nothing.", face=face, faces=len(faces))
     embedding = _embed(pixels, face, measure)
     if embedding is None:
-        return Score(index, "not_scoreable", Verdict.UNSURE, "The recogniser does not see the face.",
-                     face=face, faces=len(faces))
+        return Score(index, "not_scoreable", Verdict.UNSURE,
+                     "The recogniser does not see the face.", face=face, faces=len(faces))
     return _scored(embedding, index, face, len(faces), measure)
 
 

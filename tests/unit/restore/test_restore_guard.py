@@ -6,11 +6,19 @@ import dataclasses
 
 import pytest
 import torch
-from likeness.nodes.errors import LikenessError
+from likeness.nodes.errors import FaceNotFoundError, LikenessError
+from likeness.nodes.faces import embed
 from likeness.nodes.faces.detect import find_faces
 from likeness.nodes.faces.mesh import face_mask
 from likeness.nodes.images import read_photo, to_image, to_uint8
-from likeness.nodes.restore.guard import FRACTIONS, LOWERS, SOMEBODY_ELSE, make_judge, strongest
+from likeness.nodes.restore.guard import (
+    FRACTIONS,
+    LOWERS,
+    SOMEBODY_ELSE,
+    UNSEEN,
+    make_judge,
+    strongest,
+)
 from likeness.nodes.restore.pipeline import Settings, restore_images
 
 
@@ -162,3 +170,18 @@ def test_a_recogniser_without_a_cut_cannot_guard_without_a_subject(monkeypatch):
 def test_settings_that_mean_nothing_are_errors(bad):
     with pytest.raises(LikenessError):
         Settings(**bad)
+
+
+@pytest.mark.parametrize("which", ["all", "most like the subject"])
+def test_a_face_that_the_recogniser_does_not_see_is_not_restored(
+        which, sharpen, portrait, obama, monkeypatch):
+    def blind(pixels, face, backend):
+        raise FaceNotFoundError("not seen")
+
+    judge = make_judge(obama, "dlib")
+    monkeypatch.setattr(embed, "embed", blind)
+    images, entries = run(sharpen, portrait, judge, which=which)
+    assert torch.equal(images, portrait)
+    assert entries[0]["status"] == "unchanged"
+    assert all(face["reason"] == UNSEEN and face["likeness_before"] is None
+               for face in entries[0]["faces"])

@@ -117,7 +117,8 @@ def test_a_restorer_file_runs_through_the_nodes(restorer_folder, small_restorefo
     assert images.shape == portrait.shape
 
 
-def test_a_whole_gfpgan_file_loads_runs_and_is_refused_when_random(restorer_folder, portrait, obama):
+def test_a_whole_gfpgan_file_loads_and_runs_and_is_refused_when_random(
+        restorer_folder, portrait, obama):
     from spandrel.architectures.GFPGAN import GFPGAN as Network
 
     torch.manual_seed(0)

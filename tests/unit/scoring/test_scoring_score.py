@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from likeness.nodes.errors import LikenessError, MissingModelError
+from likeness.nodes.errors import FaceNotFoundError, LikenessError, MissingModelError
 from likeness.nodes.faces import embed
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.scoring.score import Score, rank, score_pictures, yardstick
@@ -130,3 +130,12 @@ def test_a_subject_without_photos_is_an_error(obama):
 def test_a_recogniser_that_is_not_there_is_named(obama):
     with pytest.raises(MissingModelError, match="buffalo_l"):
         yardstick(obama, "buffalo_l")
+
+
+def test_a_face_that_the_recogniser_does_not_see_has_no_number(pictures, measure, monkeypatch):
+    def blind(pixels, face, backend):
+        raise FaceNotFoundError("not seen")
+
+    monkeypatch.setattr(embed, "embed", blind)
+    score, = score_pictures([pictures["two"]], measure, "most like the subject")
+    assert (score.status, score.verdict, score.score) == ("not_scoreable", Verdict.UNSURE, None)

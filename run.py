@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 10):
+if sys.version_info < (3, 10):  # noqa: UP036 - says so instead of a syntax error
     sys.exit("Likeness needs Python 3.10 or newer (3.11 to set up a host of its own); this is "
              + sys.version.split()[0] + ".")
 

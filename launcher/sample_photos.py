@@ -3,8 +3,8 @@
     python -m launcher.sample_photos --out DIR
 
 Six are photos that a careful curator keeps: two shots of one person and honest variants that
-differ as photos of one afternoon do: mirrored, lit from a side, turned, nearer or farther. Four
-must be turned down or flagged: a dark and shaken one, a second crop of the first shot, somebody
+differ as photos of one afternoon do: mirrored, lit from a side, turned. Four must be turned down
+or flagged: one in a dim room, a second crop of the first shot that is out of focus, somebody
 else, and one with the head out of the frame. Every run writes the same pixels.
 """
 
@@ -72,11 +72,15 @@ def _turned(picture: Image.Image, degrees: float, squeeze: float) -> Image.Image
     return _crop(tilted, (margin, margin, 1 - margin, 1 - margin))
 
 
-def _shaken_in_the_dark(picture: Image.Image, seed: int) -> Image.Image:
-    """A night shot: a tenth of the light, the noise of a small sensor, and a shaken hand."""
-    linear = (np.asarray(picture.filter(ImageFilter.GaussianBlur(6)), np.float64) / 255.0) ** 2.2
-    noise = np.random.default_rng(seed).normal(0.0, 0.002, linear.shape)
-    dark = np.clip(linear * 0.03 + noise, 0, 1) ** (1 / 2.2)
+def _dim(picture: Image.Image, light: float, seed: int) -> Image.Image:
+    """Take away most of the light and add the noise of a small sensor.
+
+    Args:
+        light: the part of the light that is left.
+    """
+    linear = (np.asarray(picture, np.float64) / 255.0) ** 2.2
+    noise = np.random.default_rng(seed).normal(0.0, 0.004, linear.shape)
+    dark = np.clip(linear * light + noise, 0, 1) ** (1 / 2.2)
     return Image.fromarray(np.uint8(np.rint(dark * 255)))
 
 
@@ -114,9 +118,9 @@ def photos() -> dict[str, Callable[[], Image.Image]]:
             mirrored(outdoors()), (0.46, 0.19, 141), 180, 0.7, (1.05, 0.95, 0.8)),
         "06_lamp_from_the_left.jpg": lambda: _turned(
             _lamp(mirrored(portrait()), (0.46, 0.24, 234), 160, 0.85, (1.0, 0.97, 0.92)), -4, 0.3),
-        "07_night_shot.jpg": lambda: _shaken_in_the_dark(_turned(portrait(), 9, -0.3), seed=7),
-        "08_same_shot_again.jpg": lambda: _crop(portrait(), (0.1, 0.02, 0.9, 0.72)).resize(
-            (720, 788), Image.Resampling.LANCZOS),
+        "07_dim_room.jpg": lambda: _dim(_turned(mirrored(portrait()), 7, -0.35), 0.18, seed=7),
+        "08_same_shot_out_of_focus.jpg": lambda: _crop(
+            portrait().filter(ImageFilter.GaussianBlur(1.3)), (0.1, 0.02, 0.9, 0.72)),
         "09_somebody_else.jpg": lambda: asset("biden2.jpg"),
         "10_head_out_of_frame.jpg": lambda: _crop(portrait(), (0.0, 0.55, 1.0, 1.0)),
     }

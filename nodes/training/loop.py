@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -107,9 +108,7 @@ class Trainer:
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
         order = batch_order(self.groups, self.recipe.batch_size, self.seed)
-        self._load()
-        with Scope() as scope:
-            self._attach(scope, self.adapters)
+        with self.attached():
             for places in islice(order, self.step, last):
                 try:
                     result = self._step(places)
@@ -131,22 +130,37 @@ class Trainer:
 
     def probe(self, adapted: bool) -> torch.Tensor:
         """The model's prediction error on a fixed input, with or without the adapters."""
+        with self.attached(adapted):
+            return probe(self.patcher, self.samples[0])
+
+    @contextmanager
+    def attached(self, adapted: bool = True) -> Iterator[None]:
+        """While this lasts the MODEL runs frozen, with or without the adapters."""
         self._load()
         with Scope() as scope:
-            self._attach(scope, self.adapters if adapted else None)
-            return probe(self.patcher, self.samples[0])
+            with torch.inference_mode(False):
+                adapters = self.adapters if adapted else None
+                attach(scope, self.base, adapters, self.recipe.gradient_checkpointing)
+                set_compute_type(scope, self.base, self.dtype)
+            # Newer hosts choose operations that have a backward pass when this is set.
+            if hasattr(comfy.model_management, "in_training"):
+                scope.set_attribute(comfy.model_management, "in_training", True)
+            yield
+
+    def loss(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """The recipe's loss of a batch at given noise levels (B,) and noise (B, C, ...)."""
+        sampling, recipe = self.base.model_sampling, self.recipe
+        noisy = sampling.noise_scaling(sigmas, noise, batch.latents)
+        estimate = denoise(self.base, noisy, sigmas, batch.conds, self.patcher.model_options)
+        error = objectives.target_error(sampling, sigmas, estimate, batch.latents)
+        if recipe.min_snr > 0 and not is_flow(sampling):
+            error = error * objectives.min_snr_weight(sampling, sigmas, recipe.min_snr, error.ndim)
+        weight = objectives.face_weight(batch.masks, recipe.background)
+        return objectives.masked_mean(error, weight).mean()
 
     def _load(self) -> None:
         """Bring the weights to the compute device; others may have patched or evicted them."""
         runtime.load_models([self.patcher], self._memory_required())
-
-    def _attach(self, scope: Scope, adapters: LoRA | None) -> None:
-        with torch.inference_mode(False):
-            attach(scope, self.base, adapters, self.recipe.gradient_checkpointing)
-            set_compute_type(scope, self.base, self.dtype)
-            # Newer hosts choose operations that have a backward pass when this is set.
-            if hasattr(comfy.model_management, "in_training"):
-                scope.set_attribute(comfy.model_management, "in_training", True)
 
     def _step(self, places: tuple[int, ...]) -> StepResult:
         started = time.perf_counter()
@@ -158,7 +172,7 @@ class Trainer:
             sigmas = draw_sigmas(self.base.model_sampling, self.recipe, len(places), generator)
             noise = torch.randn(batch.latents.shape, generator=generator)
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(batch, sigmas.to(self.device), noise.to(self.device))
+            loss = self.loss(batch, sigmas.to(self.device), noise.to(self.device))
             self._check(loss, "loss", batch, sigmas)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.adapters.parameters(),
@@ -166,19 +180,9 @@ class Trainer:
             self._check(norm, "gradient", batch, sigmas)
             rate = self.recipe.learning_rate_at(self.step)
             self._update(rate)
-        self.losses.append(float(loss))
-        return StepResult(self.step, float(loss), rate, float(norm),
+        self.losses.append(loss.item())
+        return StepResult(self.step, self.losses[-1], rate, norm.item(),
                           time.perf_counter() - started, batch.photos, tuple(sigmas.tolist()))
-
-    def _loss(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        sampling, recipe = self.base.model_sampling, self.recipe
-        noisy = sampling.noise_scaling(sigmas, noise, batch.latents)
-        estimate = denoise(self.base, noisy, sigmas, batch.conds, self.patcher.model_options)
-        error = objectives.target_error(sampling, sigmas, estimate, batch.latents)
-        if recipe.min_snr > 0 and not is_flow(sampling):
-            error = error * objectives.min_snr_weight(sampling, sigmas, recipe.min_snr, error.ndim)
-        weight = objectives.face_weight(batch.masks, recipe.background)
-        return objectives.masked_mean(error, weight).mean()
 
     def _update(self, rate: float) -> None:
         self.whole = False

@@ -8,9 +8,10 @@ from typing import Any
 import comfy.model_base
 import comfy.model_patcher
 import torch
-from launcher.tiny_checkpoints import model_config
 from likeness.nodes.sockets import TrainingItem, TrainingSet
 from likeness.nodes.tensors import write_conditioning, write_latent
+
+from launcher.tiny_checkpoints import model_config
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")

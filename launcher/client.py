@@ -181,7 +181,7 @@ class Client:
         """
         boundary = uuid.uuid4().hex
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        quoted = urllib.parse.quote(file.name, safe=" !#$&'()+,-.;=@[]^_`{}~")
+        quoted = file.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
         fields = (f'--{boundary}\r\nContent-Disposition: form-data; name="subfolder"\r\n\r\n'
                   f'{subfolder}\r\n--{boundary}\r\nContent-Disposition: form-data; '
                   f'name="image"; filename="{quoted}"\r\nContent-Type: {kind}\r\n\r\n')

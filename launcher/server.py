@@ -67,8 +67,15 @@ def require_free(port: int) -> None:
                           "port with --port.") from err
 
 
+# Importing torch takes seconds; on Linux every kind of GPU shows itself under /dev.
+_GPU_DEVICES = ("nvidiactl", "kfd", "dxg", "dri/renderD*")
+
+
 def sees_gpu(python: Path) -> bool:
     """Whether the host's torch has something better than the CPU to run on."""
+    if sys.platform == "linux" and not any(
+            found for name in _GPU_DEVICES for found in Path("/dev").glob(name)):
+        return False
     code = ("import torch; print(torch.cuda.is_available() or "
             "(hasattr(torch, 'xpu') and torch.xpu.is_available()) or "
             "torch.backends.mps.is_available())")

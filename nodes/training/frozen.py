@@ -58,9 +58,11 @@ def blocks(root: nn.Module) -> list[nn.Module]:
             take(module)
     for group in root.modules():
         for block in group if isinstance(group, nn.ModuleList) else ():
-            whole = any(block.children()) and not any(
-                inner in covered or isinstance(inner, nn.ModuleList) for inner in block.modules())
-            if whole:
+            inside = list(block.modules())
+            whole = not any(inner in covered or isinstance(inner, nn.ModuleList)
+                            for inner in inside)
+            # A resampling layer or a norm alone is in such lists too, and saves nothing.
+            if whole and len(inside) > 1 and any(map(is_norm, inside)):
                 take(block)
     return found
 

@@ -1,0 +1,129 @@
+"""Training sets in memory: latent scale, per-sample conditioning, groups, order of batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from itertools import islice
+
+import pytest
+import torch
+import training_models
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.training import data
+from likeness.nodes.training.recipes import LoRARecipe
+
+CPU = torch.device("cpu")
+
+
+def _samples(name, folder, sizes=((16, 16), (16, 24), (16, 16)), recipe=None, **changes):
+    base = training_models.make_model(name).model
+    training_set = training_models.make_training_set(folder, name, sizes)
+    training_set = dataclasses.replace(training_set, **changes)
+    with torch.no_grad():
+        return base, training_set, data.load_samples(base, training_set, recipe or LoRARecipe(),
+                                                     CPU)
+
+
+@pytest.mark.parametrize("name", training_models.ARCHITECTURES)
+def test_every_latent_of_a_mixed_size_set_is_at_the_models_scale(name, tmp_path):
+    base, training_set, samples = _samples(name, tmp_path)
+    for item, sample in zip(training_set.items, samples, strict=True):
+        raw, mask = data.read_latent(item.latent_file)
+        assert torch.equal(sample.latent, base.latent_format.process_in(raw[None])[0])
+        assert not torch.equal(sample.latent, raw)
+        assert torch.equal(sample.mask, mask)
+
+
+def test_samples_of_one_shape_share_a_group(tmp_path):
+    _, _, samples = _samples("sd15", tmp_path)
+    assert data.group_samples(samples) == [[0, 2], [1]]
+
+
+def test_sdxl_is_told_each_photos_own_size_and_crop(tmp_path):
+    base, training_set, samples = _samples("sdxl", tmp_path)
+    for item, sample in zip(training_set.items, samples, strict=True):
+        numbers = (1500, 1000, 100, 50, item.bucket[1], item.bucket[0])
+        expected = torch.cat([base.embedder(torch.tensor([float(value)])) for value in numbers])
+        assert torch.equal(sample.conds["y"].cond[0, 64:], expected.flatten())
+    assert not torch.equal(samples[0].conds["y"].cond[0, 64:], samples[1].conds["y"].cond[0, 64:])
+
+
+def test_flux_trains_at_guidance_one(tmp_path):
+    _, _, samples = _samples("flux", tmp_path)
+    assert all(sample.conds["guidance"].cond.tolist() == [1.0] for sample in samples)
+
+
+def test_a_batch_has_one_row_of_its_own_caption_per_sample(tmp_path):
+    _, training_set, samples = _samples("flux", tmp_path)
+    batch = data.collate([samples[2], samples[0]], empty_caption=False, device=CPU)
+    assert batch.photos == ("photo2.jpg", "photo0.jpg")
+    assert batch.latents.shape[0] == batch.masks.shape[0] == 2
+    for row, index in enumerate((2, 0)):
+        (tokens, options), = data.read_conditioning(training_set.conditionings[f"caption {index}"])
+        assert torch.equal(batch.conds["c_crossattn"][row], tokens[0])
+        assert torch.equal(batch.conds["y"][row], options["pooled_output"][0])
+
+
+def test_a_dropped_caption_is_the_empty_one(tmp_path):
+    _, training_set, samples = _samples("sd15", tmp_path)
+    batch = data.collate(samples[:1], empty_caption=True, device=CPU)
+    (tokens, _), = data.read_conditioning(training_set.conditionings[""])
+    assert torch.equal(batch.conds["c_crossattn"], tokens)
+
+
+def test_captions_of_different_length_go_into_one_batch_on_sd15(tmp_path):
+    base, training_set, samples = _samples("sd15", tmp_path, ((16, 16), (16, 16)))
+    longer = data.conds.model_conds(base, [[torch.randn(1, 24, 64), {}]], training_set.items[1],
+                                    samples[1].latent[None], 1.0, CPU)
+    assert data.conds.compatible(samples[0].conds, longer)
+    assert data.conds.batch([samples[0].conds, longer], CPU)["c_crossattn"].shape == (2, 24, 64)
+
+
+def test_photos_train_equally_often_whatever_their_shapes():
+    groups, size = [[0, 1, 2], [3], [4, 5]], 4
+    seen = Counter()
+    for batch in islice(data.batch_order(groups, size, seed=1), 60):
+        assert len(batch) == size
+        assert any(set(batch) <= set(group) for group in groups)
+        seen.update(batch)
+    assert max(seen.values()) - min(seen.values()) <= size
+
+
+def test_an_epoch_shows_each_photo_once_in_an_order_from_the_seed():
+    order = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
+    assert all(sorted(order[start:start + 4]) == [0, 1, 2, 3] for start in (0, 4, 8))
+    torch.manual_seed(123)
+    again = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
+    other = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=10), 12)]
+    assert order == again != other
+    assert len({tuple(order[start:start + 4]) for start in (0, 4, 8)}) > 1
+
+
+def test_latents_of_another_vae_are_refused(tmp_path):
+    base = training_models.make_model("flux").model
+    training_set = training_models.make_training_set(tmp_path, "sd15")
+    with pytest.raises(LikenessError, match="has 4 channels, the model takes 16"):
+        data.load_samples(base, training_set, LoRARecipe(), CPU)
+
+
+def test_an_empty_set_is_refused(tmp_path):
+    with pytest.raises(LikenessError, match="no photos"):
+        _samples("sd15", tmp_path, items=())
+
+
+def test_caption_dropout_without_an_empty_caption_is_refused(tmp_path):
+    _, training_set, _ = _samples("sd15", tmp_path)
+    captions = {key: path for key, path in training_set.conditionings.items() if key}
+    with pytest.raises(LikenessError, match="caption_dropout"):
+        _samples("sd15", tmp_path, conditionings=captions)
+    *_, samples = _samples("sd15", tmp_path, conditionings=captions,
+                           recipe=LoRARecipe(caption_dropout=0.0))
+    assert len(samples) == 3
+
+
+def test_a_set_whose_files_are_gone_says_so(tmp_path):
+    base, training_set, _ = _samples("sd15", tmp_path)
+    training_set.items[1].latent_file.unlink()
+    with pytest.raises(LikenessError, match="incomplete .* run Prepare Training again"):
+        data.load_samples(base, training_set, LoRARecipe(), CPU)

@@ -119,6 +119,13 @@ def denoise(model: Any, *, steps: int = 2, cfg: float = 4.0, seed: int = 5) -> t
                                latent, disable_pbar=True, seed=seed)
 
 
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    """Seed torch, and take loaded models off: the host leaves a clone's LoRA in the weights."""
+    torch.manual_seed(0)
+    comfy.model_management.unload_all_models()
+
+
 @pytest.fixture(scope="session")
 def sd15() -> Any:
     """A MODEL of SD1.5 wiring; 16 cross-attentions."""

@@ -8,7 +8,7 @@ import comfy.utils
 import pytest
 import torch
 from likeness.nodes.identity.adapter import parse_adapter
-from likeness.nodes.identity.blend import Combine, PlusVersion, Pictures, face_tokens
+from likeness.nodes.identity.blend import Combine, Pictures, PlusVersion, face_tokens
 from likeness.nodes.identity.inject import inject
 from likeness.nodes.identity.projection import project
 
@@ -31,8 +31,9 @@ def diffusers_twin(model: Any, family: str) -> Any:
     twin = diffusers.UNet2DConditionModel(sample_size=16, layers_per_block=2, **SIZES[family])
     weights = model.model.diffusion_model.state_dict()
     names = comfy.utils.unet_to_diffusers(model.model.model_config.unet_config)
+    known = twin.state_dict().keys()
     twin.load_state_dict({theirs: weights[ours] for theirs, ours in names.items()
-                          if theirs in twin.state_dict()})
+                          if theirs in known})
     return twin.eval()
 
 
@@ -105,7 +106,7 @@ def test_a_faceid_file_changes_the_prediction_as_it_does_in_diffusers(family, re
 @pytest.mark.parametrize("shortcut", [False, True])
 def test_faceid_plus_tokens_equal_diffusers(sd15, tools, shortcut):
     content = tools["adapter"](sd15, plus=True, clip_width=96)
-    theirs = sd15_projection(content["image_proj"])
+    theirs = diffusers_projection(content["image_proj"])
     face = torch.nn.functional.normalize(torch.randn(1, 512), dim=1)
     features, blank = torch.randn(2, 1, 257, 96).unbind()
     theirs.shortcut, theirs.shortcut_scale = shortcut, 0.8
@@ -123,12 +124,12 @@ def test_faceid_plus_tokens_equal_diffusers(sd15, tools, shortcut):
 def test_faceid_tokens_equal_diffusers(sdxl, tools):
     content = tools["adapter"](sdxl)
     faces = torch.randn(3, 512)
-    expected = sd15_projection(content["image_proj"])(faces)
+    expected = diffusers_projection(content["image_proj"])(faces)
     torch.testing.assert_close(project(content["image_proj"], faces), expected,
                                rtol=1e-4, atol=1e-4)
 
 
-def sd15_projection(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+def diffusers_projection(weights: dict[str, torch.Tensor]) -> torch.nn.Module:
     """diffusers' own module for an adapter's image_proj section, by its own key conversion."""
     owner = diffusers.UNet2DConditionModel(
         block_out_channels=(32,), down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),

@@ -11,7 +11,7 @@ from pathlib import Path
 from . import server
 from .attach import ready_host
 from .console import complain, say, step
-from .demo import DemoRequest, run_demo
+from .demo import DemoRequest, check, run_demo
 from .host import ROOT, Host
 from .problems import Problem
 from .queue import LOG, Request, run_queue
@@ -23,6 +23,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py", description="Selfies to headshots in ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    def command(name: str, *parents: argparse.ArgumentParser, **words: str) -> (
+            argparse.ArgumentParser):
+        # Abbreviations would swallow options that are meant for pytest.
+        return commands.add_parser(name, parents=parents, allow_abbrev=False, **words)
+
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument("--comfyui", metavar="PATH", help="a ComfyUI of your own (or COMFYUI_PATH); "
                        "default: the one around this pack, else an embedded one under .host/")
@@ -31,27 +36,25 @@ def _parser() -> argparse.ArgumentParser:
     wheels.add_argument("--cpu-wheels", action="store_true", help="set the embedded host up with "
                         "torch for the CPU, where your package sources have it")
 
-    commands.add_parser("setup", parents=[where, wheels], help="get a host ready and stop")
-    demo = commands.add_parser("demo", parents=[where, wheels],
-                               help="the whole path on sample photos, nothing to download")
+    command("setup", where, wheels, help="get a host ready and stop")
+    demo = command("demo", where, wheels,
+                   help="the whole path on sample photos, nothing to download")
     demo.add_argument("--checkpoint", metavar="NAME", help="a real model of your host, for real "
                       "headshots; default: a small one with random weights")
     demo.add_argument("--photos", type=Path, metavar="DIR", help="your own photos")
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
-    serve = commands.add_parser("serve", parents=[where, wheels],
-                                help="start the host for use in the browser")
+    serve = command("serve", where, wheels, help="start the host for use in the browser")
     serve.add_argument("--port", type=int, default=DEFAULT_PORT)
-    queue = commands.add_parser("queue", parents=[where], help="run a workflow file")
+    queue = command("queue", where, help="run a workflow file")
     queue.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="in API format")
     queue.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
                        dest="settings", help="node by title or id; may be repeated")
     queue.add_argument("--photos", type=Path, metavar="DIR", help="photos for LikenessLoadPhotos")
     queue.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
     queue.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
-    commands.add_parser("test", parents=[where, wheels],
-                        help="run the tests; further arguments go to pytest")
-    bench = commands.add_parser("bench", parents=[where, wheels],
-                                help="run a measurement; further arguments go to it")
+    command("test", where, wheels, help="run the tests; further arguments go to pytest")
+    bench = command("bench", where, wheels,
+                    help="run a measurement; further arguments go to it")
     bench.add_argument("name", metavar="NAME", help="tests/bench/bench_NAME.py")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     return parser
@@ -78,8 +81,9 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             host = _host(options)
             say(f"Ready: ComfyUI in {host.comfyui}, run by {host.python}.")
         case "demo":
-            run_demo(DemoRequest(options.checkpoint, options.photos, options.json),
-                     _host(options))
+            request = DemoRequest(options.checkpoint, options.photos, options.json)
+            check(request)
+            run_demo(request, _host(options))
         case "serve":
             _serve(_host(options), options.port)
         case "queue":

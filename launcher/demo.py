@@ -43,15 +43,25 @@ class DemoRequest:
     json: Path | None
 
 
+def check(request: DemoRequest) -> None:
+    """Check what can be checked without a host.
+
+    Raises:
+        Problem: the photo folder or the place for the JSON file cannot be used.
+    """
+    if request.json is not None and not request.json.absolute().parent.is_dir():
+        raise Problem(f"The folder of {request.json} does not exist; make it or choose another "
+                      "file with --json.")
+    if request.photos is not None:
+        list_photos(request.photos)
+
+
 def run_demo(request: DemoRequest, host: Host) -> None:
     """Make what is missing, run the workflow, and print what came of it.
 
     Raises:
         Problem: anything the user can mend.
     """
-    if request.json is not None and not request.json.absolute().parent.is_dir():
-        raise Problem(f"The folder of {request.json} does not exist; make it or choose another "
-                      "file with --json.")
     photos = _photos(request, host)
     if request.checkpoint is None:
         with step("Making the demo's models"):

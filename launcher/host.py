@@ -125,9 +125,10 @@ def user_host(comfyui: Path, python: str | None = None) -> Host:
     """
     require_new_enough(comfyui)
     if python is not None:
-        if not _has_torch(Path(python)):
+        named = Path(python).expanduser().absolute()  # the host starts in another folder
+        if not _has_torch(named):
             raise Problem(f"{python} is no Python with torch; give the one that runs ComfyUI.")
-        return Host(comfyui, Path(python), embedded=False)
+        return Host(comfyui, named, embedded=False)
     for candidate in _pythons(comfyui):
         if candidate.is_file() and _has_torch(candidate):
             return Host(comfyui, candidate, embedded=False)

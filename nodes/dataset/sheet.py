@@ -1,0 +1,152 @@
+"""Contact sheets: every photo in a coloured frame, with its face, name, verdict and reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ..images import to_rgb
+from ..sockets import Photo, PhotoSet, Verdict
+
+_PICTURE = 320  # pixels: the square on a card that holds the photo
+_INSET = 9  # keeps the photo clear of the rounded frame
+_FOOT = 92
+_GAP = 14
+_HEAD = 54
+_FRAME = 5
+_GROUND, _CARD, _TEXT, _FAINT = (18, 20, 24), (32, 35, 41), (236, 238, 241), (168, 174, 184)
+GREEN, AMBER, RED, BLUE = (63, 185, 96), (226, 160, 40), (235, 84, 76), (84, 152, 240)
+_COLOURS = {Verdict.KEEP: GREEN, Verdict.UNSURE: AMBER, Verdict.REJECT: RED}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One photo on a sheet."""
+
+    photo: Photo
+    label: str  # the word on the coloured badge
+    colour: tuple[int, int, int]
+    text: str  # up to three lines below
+    dimmed: bool = False
+
+
+def curation_sheet(photos: PhotoSet) -> np.ndarray:
+    """Draw the verdict and the first reason of every photo: (H, W, 3) uint8."""
+    cards = []
+    for photo in photos.photos:
+        verdict = photo.verdict or Verdict.UNSURE
+        worst = sorted(photo.reasons, key=lambda reason: reason.verdict is not verdict)
+        cards.append(Card(photo, verdict.value.upper(), _COLOURS[verdict],
+                          worst[0].text if worst else _praise(photo),
+                          dimmed=verdict is Verdict.REJECT))
+    counts = [sum(card.label == verdict.value.upper() for card in cards) for verdict in _COLOURS]
+    title = "{} photos:  {} keep,  {} unsure,  {} reject".format(len(cards), *counts)
+    return draw_sheet(cards, title)
+
+
+def _praise(photo: Photo) -> str:
+    width, yaw = photo.measures.get("face_width", 0.0), photo.face.pose.yaw if photo.face else 0.0
+    side = "to the left" if yaw < 0 else "to the right"
+    turned = "facing the camera" if abs(yaw) < 8 else f"turned {abs(yaw):.0f} degrees {side}"
+    return f"Face {width:.0f} pixels wide, {turned}."
+
+
+def draw_sheet(cards: Sequence[Card], title: str) -> np.ndarray:
+    """Lay cards out in a grid under a title: (H, W, 3) uint8 RGB."""
+    columns = max(1, min(6, math.ceil(math.sqrt(len(cards) * 1.4))))
+    rows = math.ceil(len(cards) / columns)
+    width = columns * (_PICTURE + _GAP) + _GAP
+    height = _HEAD + rows * (_PICTURE + _FOOT + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, height), _GROUND)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_GAP + 2, _HEAD // 2 + 4), title, _TEXT, _font(22), anchor="lm")
+    for number, card in enumerate(cards):
+        x = _GAP + number % columns * (_PICTURE + _GAP)
+        y = _HEAD + number // columns * (_PICTURE + _FOOT + _GAP)
+        _draw_card(sheet, draw, card, x, y)
+    return np.ascontiguousarray(np.asarray(sheet))
+
+
+def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
+    frame = (x, y, x + _PICTURE - 1, y + _PICTURE + _FOOT - 1)
+    draw.rounded_rectangle(frame, 10, _CARD)
+    _draw_photo(sheet, draw, card, x, y)
+    draw.rounded_rectangle(frame, 10, None, card.colour, _FRAME)
+    badge = _font(17)
+    wide = draw.textlength(card.label, badge) + 18
+    top = y + _PICTURE
+    draw.rounded_rectangle((x + 12, top + 8, x + 12 + wide, top + 30), 6, card.colour)
+    draw.text((x + 21, top + 19), card.label, _GROUND, badge, anchor="lm")
+    name = _fitted(draw, card.photo.name, _font(14), _PICTURE - wide - 44)
+    draw.text((x + wide + 22, top + 19), name, _FAINT, _font(14), anchor="lm")
+    for number, line in enumerate(_wrapped(draw, card.text, _font(14), _PICTURE - 26, lines=3)):
+        draw.text((x + 13, top + 36 + 17 * number), line, _TEXT, _font(14))
+
+
+def _draw_photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
+    picture = _thumbnail(card.photo)
+    if picture is None:
+        draw.text((x + _PICTURE / 2, y + _PICTURE / 2), "cannot be read", _FAINT, _font(20),
+                  anchor="mm")
+        return
+    if card.dimmed:
+        picture = Image.blend(picture, Image.new("RGB", picture.size, _CARD), 0.35)
+    left, top = x + (_PICTURE - picture.width) // 2, y + (_PICTURE - picture.height) // 2
+    sheet.paste(picture, (left, top))
+    if card.photo.face is not None:
+        scale = picture.width / card.photo.width
+        edges = [edge * scale for edge in card.photo.face.box]
+        x0, x1 = (min(max(edge, 1), picture.width - 2) + left for edge in edges[::2])
+        y0, y1 = (min(max(edge, 1), picture.height - 2) + top for edge in edges[1::2])
+        draw.rectangle((x0, y0, x1, y1), None, card.colour, 2)
+
+
+def _thumbnail(photo: Photo) -> Image.Image | None:
+    """A small upright copy; a photo that cannot be drawn has its reason in the text."""
+    if not photo.sha256:
+        return None
+    try:
+        with Image.open(photo.file) as picture:
+            picture.draft("RGB", (2 * _PICTURE, 2 * _PICTURE))  # JPEGs decode smaller and faster
+            small = to_rgb(picture)
+    except (OSError, ValueError):
+        return None
+    side = _PICTURE - 2 * _INSET
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return small
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
+            width: float) -> str:
+    """Shorten a name in its middle until it fits."""
+    for keep in range(len(text), 1, -2):
+        cut = text if keep == len(text) else f"{text[:keep // 2]}...{text[-(keep // 2):]}"
+        if draw.textlength(cut, font) <= width:
+            return cut
+    return ""
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float,
+             lines: int) -> list[str]:
+    """Break a text into at most so many lines, the last one shortened if need be."""
+    wrapped = [""]
+    for word in text.split():
+        longer = f"{wrapped[-1]} {word}".strip()
+        if wrapped[-1] and draw.textlength(longer, font) > width:
+            wrapped.append(word)
+        else:
+            wrapped[-1] = longer
+    if len(wrapped) > lines:
+        wrapped = [*wrapped[:lines - 1], " ".join(wrapped[lines - 1:])]
+        while draw.textlength(f"{wrapped[-1]}...", font) > width:
+            wrapped[-1] = wrapped[-1].rsplit(" ", 1)[0] if " " in wrapped[-1] else wrapped[-1][:-1]
+        wrapped[-1] += "..."
+    return wrapped

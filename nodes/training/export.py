@@ -72,7 +72,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Lo
              seed: int, name: str, key: str) -> dict[str, str]:
     """What a LoRA file says of itself: modelspec and kohya's `ss_` fields, and how to repeat it.
 
-    There is no date in it, so the same run writes the same file.
+    There is no date in it, so the same run says the same.
     """
     kohya, architecture = _family(model)
     captions: dict[str, int] = {}

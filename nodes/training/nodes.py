@@ -131,7 +131,7 @@ class TrainNode(io.ComfyNode):
                                                      "folder's name."),
                 RecipeType.Input("recipe", tooltip="From a recipe node: technique and settings."),
                 seed("Decides first weights, noise, noise levels and order; the same seed and "
-                     "inputs give the same file on the same machine."),
+                     "inputs give the same weights on the same machine."),
                 io.String.Input("name", default="",
                                 tooltip="Name of the LoRA file, to which the run's short key is "
                                         "added; may name a sub-folder. Empty: the subject's name."),

@@ -60,7 +60,9 @@ def read_state(path: Path, key: str) -> RunState | None:
     if not path.exists():
         return None
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        # Tensors born under inference mode could not be updated by an optimiser outside of it.
+        with torch.inference_mode(False):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored.pop("format") != FORMAT:
             raise KeyError("format")
         state = RunState(**{**stored, "losses": tuple(stored["losses"])})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
 import comfy.model_base
 import comfy.model_patcher
 import torch
+from likeness.nodes import runtime
 from likeness.nodes.sockets import TrainingItem, TrainingSet
 from likeness.nodes.tensors import write_conditioning, write_latent
 
@@ -15,8 +17,9 @@ from launcher.tiny_checkpoints import model_config
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")
+_PLAIN = (bool, int, float, str, type(None), torch.dtype, uuid.UUID)
 # Widths of text tokens and pooled text, latent channels, as the tiny models take them.
-_TEXT = {"sd15": (64, 0, 4), "sdxl": (128, 64, 4), "sd3": (4096, 128, 16), "flux": (64, 64, 16)}
+TEXT = {"sd15": (64, 0, 4), "sdxl": (128, 64, 4), "sd3": (4096, 128, 16), "flux": (64, 64, 16)}
 
 
 def make_model(name: str, *, prediction: str | None = None, dtype: torch.dtype = torch.float32,
@@ -36,7 +39,9 @@ def make_model(name: str, *, prediction: str | None = None, dtype: torch.dtype =
         base = config.get_model({}, "", device=CPU)
     fill(base.diffusion_model, seed)
     base.eval()
-    return comfy.model_patcher.ModelPatcher(base, load_device=CPU, offload_device=CPU)
+    model = comfy.model_patcher.ModelPatcher(base, load_device=CPU, offload_device=CPU)
+    model.likeness_name = name
+    return model
 
 
 def fill(module: torch.nn.Module, seed: int = 0) -> None:
@@ -56,7 +61,7 @@ def make_training_set(folder: Path, name: str, sizes: tuple[tuple[int, int], ...
                       tokens: int = 12, seed: int = 0) -> TrainingSet:
     """Random latents (h, w per photo), masks and captions for a tiny model, on disk."""
     generator = torch.Generator().manual_seed(seed)
-    width, pooled, channels = _TEXT[name]
+    width, pooled, channels = TEXT[name]
     files = {}
     for index in range(-1, len(sizes)):
         key = "" if index < 0 else f"caption {index}"
@@ -80,16 +85,17 @@ def make_training_set(folder: Path, name: str, sizes: tuple[tuple[int, int], ...
 
 
 def tree(model: Any) -> list[tuple]:
-    """Everything training might leave behind on a MODEL's module tree, as comparable values."""
+    """Everything that a run might leave on a loaded MODEL's module tree, as comparable values."""
+    runtime.load_models([model])
     rows = []
     for path, module in model.model.named_modules():
-        own = {name: id(value) for name, value in vars(module).items()
+        own = {name: value if isinstance(value, _PLAIN) else id(value)
+               for name, value in vars(module).items()
                if not name.startswith("_") or name in ("_forward_hooks", "_forward_pre_hooks")}
         parameters = [(name, id(value), value.requires_grad, value.grad is None)
                       for name, value in module._parameters.items() if value is not None]
         buffers = [(name, id(value)) for name, value in module._buffers.items()]
-        rows.append((path, type(module), tuple(sorted(own.items())), tuple(parameters),
-                     tuple(buffers)))
+        rows.append((path, type(module), sorted(own.items()), parameters, buffers))
     return rows
 
 

@@ -1,0 +1,290 @@
+"""Whole jobs: kept and resumed state, the saved file, and what ends a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+
+import comfy.lora
+import numpy as np
+import pytest
+import torch
+import training_models
+from likeness.nodes import runtime
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.sockets import Subject
+from likeness.nodes.training import export, session, state
+from likeness.nodes.training.recipes import LoRARecipe
+from safetensors import safe_open
+
+ARCHITECTURES = training_models.ARCHITECTURES
+SUBJECT = Subject("Ann", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
+
+
+@pytest.fixture(autouse=True)
+def _as_the_executor_runs_prompts():
+    with torch.inference_mode():
+        yield
+
+
+def _job(name, folder, model=None, seed=1, file_type="fp16", **fields) -> session.Job:
+    recipe = LoRARecipe(**{"steps": 6, "rank": 4, "alpha": 8.0, "learning_rate": 1e-3,
+                           "gradient_checkpointing": False, **fields})
+    return session.Job(model or training_models.make_model(name),
+                       training_models.make_training_set(folder, name), SUBJECT, recipe, seed,
+                       "ann", folder / "loras", folder / "work", file_type)
+
+
+def _ignore(result) -> None:
+    pass
+
+
+def _cancel_after(steps):
+    def on_step(result):
+        if result.step == steps:
+            raise runtime.Interrupted
+
+    return on_step
+
+
+def _stored(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+
+
+@pytest.mark.parametrize("file_type", list(export.FILE_TYPES))
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_saved_file_reloads_through_the_stock_loader_with_equal_output(name, file_type,
+                                                                           tmp_path):
+    model = training_models.make_model(name)
+    weights = training_models.weights(model)
+    outcome = session.run(_job(name, tmp_path, model, file_type=file_type, steps=4), _ignore)
+    limit = {"fp32": 3e-4, "fp16": 2e-3, "bf16": 5e-3}[file_type]
+    assert outcome.report["reload_error"] < limit
+    tensors, _ = _stored(outcome.path)
+    keys = comfy.lora.model_lora_keys_unet(model.model, {})
+    stems = {key.rsplit(".lora_", 1)[0] for key in tensors if ".lora_" in key}
+    assert len(stems) == outcome.report["layers"] and all(stem in keys for stem in stems)
+    runtime.load_models([model])
+    training_models.assert_same_weights(model, weights)
+
+
+def test_the_reload_check_fails_for_a_file_with_another_scale(tmp_path, monkeypatch):
+    made = export.lora_tensors
+
+    def wrong(*arguments):
+        return {key: value * 2 if key.endswith("alpha") else value
+                for key, value in made(*arguments).items()}
+
+    monkeypatch.setattr(export, "lora_tensors", wrong)
+    with pytest.raises(LikenessError, match="does not load as it was trained"):
+        session.run(_job("sd15", tmp_path), _ignore)
+
+
+def test_the_reload_check_fails_for_a_file_without_a_layer(tmp_path, monkeypatch):
+    made = export.lora_tensors
+
+    def incomplete(*arguments):
+        return {key: value for key, value in made(*arguments).items() if "single" not in key}
+
+    monkeypatch.setattr(export, "lora_tensors", incomplete)
+    with pytest.raises(LikenessError, match="layer `single_blocks"):
+        session.run(_job("flux", tmp_path), _ignore)
+
+
+def test_kohya_names_and_shapes_are_written(tmp_path):
+    outcome = session.run(_job("sd15", tmp_path, target="all linear", steps=2), _ignore)
+    tensors, _ = _stored(outcome.path)
+    stem = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
+    assert tensors[f"{stem}.lora_down.weight"].shape == (4, 64)
+    assert tensors[f"{stem}.lora_up.weight"].shape == (32, 4)
+    assert tensors[f"{stem}.alpha"].shape == () and tensors[f"{stem}.alpha"] == 8.0
+    assert tensors["lora_unet_input_blocks_1_1_proj_in.lora_down.weight"].shape == (4, 32, 1, 1)
+    assert tensors["lora_unet_input_blocks_1_1_proj_in.lora_up.weight"].shape == (32, 4, 1, 1)
+    assert all(value.dtype == torch.float16 for value in tensors.values())
+
+
+def test_ambiguous_kohya_names_give_way_to_the_generic_ones(tmp_path, monkeypatch):
+    known = comfy.lora.model_lora_keys_unet
+
+    def clashing(model, key_map):
+        found = known(model, key_map)
+        found["lora_unet_double_blocks_0_img_attn_qkv"] = "diffusion_model.other.weight"
+        return found
+
+    monkeypatch.setattr(comfy.lora, "model_lora_keys_unet", clashing)
+    outcome = session.run(_job("flux", tmp_path, steps=2), _ignore)
+    assert "diffusion_model.double_blocks.0.img_attn.qkv.lora_up.weight" in outcome.tensors
+    assert "lora_unet_double_blocks_0_img_attn_proj.lora_up.weight" in outcome.tensors
+
+
+def test_the_file_says_how_it_was_made_and_names_nobody_else(tmp_path):
+    job = _job("sdxl", tmp_path, steps=2)
+    outcome = session.run(job, _ignore)
+    _, fields = _stored(outcome.path)
+    assert fields["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    assert fields["ss_base_model_version"] == "sdxl_base_v1-0"
+    assert fields["modelspec.trigger_phrase"] == fields["likeness.trigger"] == "ohwx"
+    assert json.loads(fields["likeness.recipe"]) == job.recipe.as_dict()
+    assert json.loads(fields["likeness.photos"]) == [item.photo_sha256
+                                                     for item in job.training_set.items]
+    assert fields["ss_network_dim"] == "4" and fields["ss_network_alpha"] == "8.0"
+    assert "photo0.jpg" not in json.dumps(fields)
+    assert fields["likeness.run"] == outcome.report["run"]
+
+
+def _assert_same_files(one, other):
+    (ours, fields), (truth, true_fields) = one, other
+    assert fields == true_fields and ours.keys() == truth.keys()
+    assert all(torch.equal(value, truth[key]) for key, value in ours.items())
+
+
+def test_the_same_job_writes_the_same_file(tmp_path):
+    job = _job("flux", tmp_path)
+    first = _stored(session.run(job, _ignore).path)
+    again = session.run(job, _ignore)
+    _assert_same_files(_stored(again.path), first)
+    assert list((tmp_path / "loras").iterdir()) == [again.path]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_another_recipe_seed_or_base_is_another_file(tmp_path):
+    job = _job("flux", tmp_path, steps=2)
+    other = training_models.make_model("flux", seed=1)
+    jobs = [job, dataclasses.replace(job, seed=2), dataclasses.replace(job, model=other),
+            _job("flux", tmp_path, job.model, steps=2, rank=5)]
+    assert len({session.run(each, _ignore).path for each in jobs}) == 4
+
+
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_a_cancelled_run_keeps_its_state_and_goes_on_exactly(name, tmp_path):
+    whole = session.run(_job(name, tmp_path / "whole"), _ignore)
+    model = training_models.make_model(name)
+    weights, tree = training_models.weights(model), training_models.tree(model)
+    job = _job(name, tmp_path / "parts", model)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(4))
+    assert training_models.tree(model) == tree
+    training_models.assert_same_weights(model, weights)
+    assert len(list((tmp_path / "parts" / "work").glob("*.state"))) == 1
+    assert not (tmp_path / "parts" / "loras").exists()
+    seen = []
+    resumed = session.run(job, lambda result: seen.append(result.step))
+    assert seen == [5, 6] and resumed.report["resumed_at"] == 4
+    assert resumed.losses == whole.losses
+    _assert_same_files(_stored(resumed.path), _stored(whole.path))
+    assert not list((tmp_path / "parts" / "work").iterdir())
+
+
+def test_resuming_is_exact_in_weights_and_optimiser(tmp_path):
+    job = _job("flux", tmp_path, schedule="cosine", warmup=2)
+    straight = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    assert len(list(straight.run())) == 6
+    first = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    assert [result.step for result in first.run(until=3)] == [1, 2, 3]
+    state.write_state(tmp_path / "run.state", first.state("key"))
+    second = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    second.restore(state.read_state(tmp_path / "run.state", "key"))
+    assert [result.step for result in second.run()] == [4, 5, 6]
+    ours, truth = second.state("key"), straight.state("key")
+    assert ours.losses == truth.losses
+    assert all(torch.equal(value, truth.tensors[key]) for key, value in ours.tensors.items())
+    for index, values in ours.optimizer["state"].items():
+        for key, value in values.items():
+            assert torch.equal(value, truth.optimizer["state"][index][key])
+
+
+def test_a_changed_recipe_starts_anew(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    changed = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, learning_rate=2e-3))
+    assert session.run(changed, _ignore).report["resumed_at"] == 0
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    path, = (tmp_path / "work").glob("*.state")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(LikenessError, match=f"{path.name} cannot be read .* delete it"):
+        session.run(job, _ignore)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path):
+    trainer_state = state.RunState("one", 3, {}, {}, (1.0,))
+    state.write_state(tmp_path / "a.state", trainer_state)
+    assert state.read_state(tmp_path / "a.state", "one").losses == (1.0,)
+    assert state.read_state(tmp_path / "b.state", "one") is None
+    with pytest.raises(LikenessError, match="belongs to another run"):
+        state.read_state(tmp_path / "a.state", "two")
+
+
+def _no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_full_while_saving_is_one_sentence_and_nothing_is_half_written(tmp_path,
+                                                                              monkeypatch):
+    job = _job("flux", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("likeness.nodes.tensors.save_file", _no_space)
+        with pytest.raises(LikenessError, match="trained but not saved.*No space left") as caught:
+            session.run(job, _ignore)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "loras").iterdir())
+    seen = []
+    outcome = session.run(job, lambda result: seen.append(result.step))
+    assert seen == [] and outcome.path.exists() and outcome.report["seconds_per_step"] is None
+
+
+def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "run.state"
+    state.write_state(path, state.RunState("key", 3, {}, {}, (1.0,)))
+    monkeypatch.setattr(state.torch, "save", _no_space)
+    with pytest.raises(LikenessError, match="could not be written .*No space left"):
+        state.write_state(path, state.RunState("key", 4, {}, {}, (1.0, 2.0)))
+    assert [file.name for file in tmp_path.iterdir()] == ["run.state"]
+    monkeypatch.undo()
+    assert state.read_state(path, "key").step == 3
+
+
+def test_a_cancel_is_still_a_cancel_when_the_disk_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(state.torch, "save", _no_space)
+    with pytest.raises(runtime.Interrupted):
+        session.run(_job("flux", tmp_path), _cancel_after(2))
+
+
+def test_states_are_written_along_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "STATE_EVERY", 2)
+    job, found = _job("flux", tmp_path), []
+
+    def look(result):
+        files = list((tmp_path / "work").glob("*.state"))
+        found.append(torch.load(files[0], weights_only=True)["step"] if files else 0)
+
+    session.run(job, look)
+    assert found == [0, 2, 2, 4, 4, 6]
+
+
+def test_the_report_tells_the_figures(tmp_path):
+    outcome = session.run(_job("sd15", tmp_path, background=0.25), _ignore)
+    report = json.loads(json.dumps(outcome.report))
+    assert report["steps"] == 6 and report["layers"] == 160 and report["photos"] == 3
+    assert report["bytes"] == outcome.path.stat().st_size
+    learned = sum(value.numel() for key, value in outcome.tensors.items() if "lora_" in key)
+    learned -= sum(value.numel() for key, value in outcome.tensors.items() if "alpha" in key)
+    model = training_models.make_model("sd15").model.diffusion_model
+    share = learned / sum(value.numel() for value in model.parameters())
+    assert report["parameters"] == learned
+    assert report["parameters_share"] == pytest.approx(share, abs=1e-6)
+    assert report["face_share"] == pytest.approx(16 / (16 + 240 * 0.25), abs=1e-3)
+    assert report["seconds_per_step"] > 0 and report["min_snr"] == 5.0
+    assert report["first_loss"] == pytest.approx(outcome.losses[0], abs=1e-6)
+
+
+def test_an_unknown_file_precision_is_refused(tmp_path):
+    with pytest.raises(LikenessError, match="`file_precision` must be one of fp16, bf16, fp32"):
+        session.run(_job("flux", tmp_path, file_type="int8"), _ignore)

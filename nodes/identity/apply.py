@@ -16,6 +16,7 @@ from .blend import Combine, FaceTokens, PlusVersion, check_embeddings, face_toke
 from .inject import Injection, inject, matching_layers
 from .pictures import clip_pictures
 from .recogniser import AUTO, FaceAdapter
+from .weighting import Weighting, photo_weights
 
 _WEIGHTS_LICENCE = ("Published IP-Adapter FaceID weights are for non-commercial research; an "
                     "adapter of your own is yours.")
@@ -31,6 +32,7 @@ class InjectionSettings:
     lora_strength: float = 0.6
     combine: str = AUTO  # or a value of Combine
     plus_strength: float = 1.0  # FaceID Plus version 2: share of the picture features
+    weighting: str = Weighting.EQUAL.value  # or another value of Weighting
 
     def __post_init__(self) -> None:
         if self.weight < 0:
@@ -38,10 +40,13 @@ class InjectionSettings:
         if not 0.0 <= self.start < self.end <= 1.0:
             raise LikenessError(f"`start` must lie below `end` and both between 0 and 1, "
                                 f"got {self.start:g} and {self.end:g}.")
-        known = [AUTO, *(how.value for how in Combine)]
-        if self.combine not in known:
-            raise LikenessError(f"`combine` must be one of {', '.join(known)}, "
-                                f"got {self.combine}.")
+        self._check("combine", [AUTO, *(how.value for how in Combine)])
+        self._check("weighting", [how.value for how in Weighting])
+
+    def _check(self, name: str, known: list[str]) -> None:
+        if getattr(self, name) not in known:
+            raise LikenessError(f"`{name}` must be one of {', '.join(known)}, "
+                                f"got {getattr(self, name)}.")
 
 
 def apply_face(model: Any, adapter: FaceAdapter, subject: Subject, settings: InjectionSettings,
@@ -81,8 +86,9 @@ def subject_tokens(adapter: FaceAdapter, subject: Subject, settings: InjectionSe
     embeddings = embeddings[:len(photos)]
     check_embeddings(embeddings, [photo.name for photo in photos], weights.id_width)
     pictures = clip_pictures(clip_vision, weights, photos) if weights.kind is Kind.PLUS else None
+    share = photo_weights(photos, Weighting(settings.weighting))
     return face_tokens(weights, torch.from_numpy(embeddings.copy()), _combine(settings, adapter),
-                       normed=adapter.normed, pictures=pictures,
+                       normed=adapter.normed, weights=torch.from_numpy(share), pictures=pictures,
                        plus=PlusVersion(adapter.shortcut, settings.plus_strength))
 
 

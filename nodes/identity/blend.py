@@ -17,8 +17,8 @@ from .projection import project, resample
 class Combine(str, Enum):
     """How references are joined."""
 
-    MEAN = "mean"  # one average face; sharp, frontal photos count more where the norm tells so
-    NORM_AVERAGE = "norm-average"  # one average face; every photo counts the same
+    MEAN = "mean"  # one average face, in which longer embeddings (clearer faces) count more
+    NORM_AVERAGE = "norm-average"  # one average face of embeddings scaled to length 1
     CONCAT = "concat"  # each photo keeps its own tokens
 
 

@@ -24,6 +24,7 @@ from .recogniser import (
     recogniser_of,
     wants_normed,
 )
+from .weighting import Weighting
 
 FEATURE = "identity"
 
@@ -90,7 +91,8 @@ class LikenessInjectFace(io.ComfyNode):
             description="Gives a MODEL the face of a subject while it samples: the reference "
                         "photos' embeddings become extra tokens for every cross-attention. Held-"
                         "out photos are not used. Connect it after other nodes that patch cross-"
-                        "attention (they stay in force) and chain several for several people.",
+                        "attention; they stay in force. Chained injections add up and do not keep "
+                        "two people apart.",
             inputs=[
                 io.Model.Input("model", tooltip="An SD1.5 or SDXL MODEL; it stays unchanged, the "
                                                 "output is a patched clone."),
@@ -128,6 +130,12 @@ class LikenessInjectFace(io.ComfyNode):
                                     tooltip="Only for FaceID Plus files: the CLIP vision encoder "
                                             "they were trained with, CLIP-ViT-H-14 for published "
                                             "files."),
+                io.Combo.Input("weighting", options=[how.value for how in Weighting],
+                               default=Weighting.EQUAL.value, optional=True,
+                               tooltip="How much each reference counts in an average face. equal: "
+                                       "all alike. quality: large, frontal faces count more; use "
+                                       "it when the references are of mixed quality. Without "
+                                       "effect with concat."),
             ],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The MODEL that sees the face."),
@@ -139,8 +147,9 @@ class LikenessInjectFace(io.ComfyNode):
     @classmethod
     def execute(cls, model: Any, adapter: FaceAdapter, subject: Any, weight: float, start: float,
                 end: float, lora_strength: float, combine: str, plus_strength: float,
-                clip_vision: Any = None) -> io.NodeOutput:
-        settings = InjectionSettings(weight, start, end, lora_strength, combine, plus_strength)
+                clip_vision: Any = None, weighting: str = Weighting.EQUAL.value) -> io.NodeOutput:
+        settings = InjectionSettings(weight, start, end, lora_strength, combine, plus_strength,
+                                     weighting)
         patched, report = apply_face(model, adapter, subject, settings, clip_vision)
         text = json.dumps(report, indent=2)
         return io.NodeOutput(patched, text, ui=ui.PreviewText(text))

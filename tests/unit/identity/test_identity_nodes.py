@@ -18,7 +18,7 @@ from likeness.nodes.faces.detect import find_face
 from likeness.nodes.identity.nodes import LikenessInjectFace, LikenessLoadFaceAdapter
 from likeness.nodes.images import read_photo
 from likeness.nodes.models import FACE_ADAPTERS
-from likeness.nodes.sockets import Photo
+from likeness.nodes.sockets import HeadPose, Photo
 from safetensors.torch import save_file
 
 SETTINGS = {"weight": 0.8, "start": 0.0, "end": 1.0, "lora_strength": 0.6, "combine": "auto",
@@ -138,7 +138,9 @@ def test_combo_values_are_checked_where_the_host_does_not(folder, sd15, tools, o
 
 
 @pytest.mark.parametrize("settings,words", [
-    ({"combine": "median"}, "`combine` must be one of"), ({"start": 0.6, "end": 0.5}, "`start`"),
+    ({"combine": "median"}, "`combine` must be one of"),
+    ({"weighting": "age"}, "`weighting` must be one of"),
+    ({"start": 0.6, "end": 0.5}, "`start`"),
     ({"weight": -1.0}, "`weight` must not be negative")])
 def test_settings_out_of_range_are_refused(sd15, tools, adapter, settings, words):
     with pytest.raises(LikenessError, match=words):
@@ -206,6 +208,14 @@ def test_plus_reads_embeddings_and_pictures_from_the_photo_files(
     assert report["references"] == ["obama.jpg", "obama3.jpg"]
     assert not torch.equal(pictures[0], pictures[1])
     assert not torch.equal(pictures[1], pictures[2])
+
+
+def test_quality_weights_change_the_average_of_unlike_photos(sd15, tools, adapter, photos):
+    turned = replace(photos[1], face=replace(photos[1].face, pose=HeadPose(60.0, 0.0, 0.0)))
+    subject = replace(tools["subject"](embeddings(2), "dlib"), references=(photos[0], turned))
+    equal, quality = (tools["denoise"](apply(sd15, adapter, subject, weighting=how)[0])
+                      for how in ("equal", "quality"))
+    assert not torch.equal(equal, quality)
 
 
 def test_plus_with_another_encoder_names_both_widths(folder, sd15, tools, clip_vision, photos):

@@ -46,8 +46,8 @@ def control_entry(control_net: Any, image: torch.Tensor, kind: str, strength: fl
             is not RGB.
     """
     if image.ndim != 4 or image.shape[-1] != 3:
-        raise LikenessError(f"A control image must be RGB, shape (B, H, W, 3), got "
-                            f"{tuple(image.shape)}.")
+        raise LikenessError(f"The control image has {image.shape[-1]} channels instead of 3 (a "
+                            "transparent picture?); load it without its alpha channel.")
     if not start < end:
         raise LikenessError(f"`start` must be smaller than `end`, got {start} and {end}; "
                             "the control would never act.")

@@ -21,7 +21,7 @@ def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT
     Raises:
         LikenessError: an unknown field, or a template that would lose the trigger.
     """
-    used = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+    used = _fields(template)
     unknown = used.difference(FIELDS)
     if unknown:
         raise LikenessError(f"The caption template has the unknown field {{{sorted(unknown)[0]}}}; "
@@ -31,8 +31,18 @@ def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT
                             "model could not connect the photos with the person; add one.")
     words = {"subject": f"{trigger} {class_noun}", "trigger": trigger, "class": class_noun,
              "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo)}
-    text = template.format(**words)
+    text = "".join(before + (words[name] if name else "")
+                   for before, name, _, _ in Formatter().parse(template))
     return ", ".join(part.strip() for part in text.split(",") if part.strip())
+
+
+def _fields(template: str) -> set[str]:
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as err:
+        raise LikenessError("The caption template has a brace that belongs to no field; write "
+                            "fields as {subject}, and no other braces.") from err
+    return {name for _, name, _, _ in parts if name is not None}
 
 
 def _framing(photo: Photo) -> str:

@@ -44,7 +44,7 @@ class LikenessLoadRestorer(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LikenessLoadRestorer", feature=FEATURE, display_name="Load Face Restorer",
+            "LikenessLoadRestorer", feature=FEATURE, display_name="Likeness Load Restorer",
             description="Loads GFPGAN, RestoreFormer or CodeFormer from models/facerestore_models. "
                         "Which one it is is told from the file's contents. 'none' makes Restore "
                         "Faces pass its pictures through.",
@@ -78,7 +78,7 @@ class LikenessRestoreFaces(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LikenessRestoreFaces", feature=FEATURE, display_name="Restore Faces",
+            "LikenessRestoreFaces", feature=FEATURE, display_name="Likeness Restore Faces",
             description="Cleans up faces in pictures. Measures likeness before and after, blends "
                         "down to the strongest setting that does not lower it, and leaves the face "
                         "as it was when every setting harms. Outside the face nothing changes.",

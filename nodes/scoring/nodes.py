@@ -29,7 +29,7 @@ class LikenessScore(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LikenessScore", feature="scoring", display_name="Score Likeness",
+            "LikenessScore", feature="scoring", display_name="Likeness Score",
             description="Measures how much each picture looks like the subject, says keep, unsure "
                         "or reject against the spread of the subject's own photos, ranks the "
                         "pictures, saves them, and writes a sheet and a JSON report. A picture "

@@ -22,7 +22,7 @@ def positive_prompt(style: Style, subject: Subject, prefix: str = "", suffix: st
     trigger = subject.trigger.strip()
     if not trigger:
         raise LikenessError(f"The subject `{subject.name}` has no trigger token; "
-                            "give it one in LikenessSubject.")
+                            "give it one in Subject.")
     phrase = f"{trigger} {subject.class_noun}".strip()
     _refuse_trigger(trigger, prefix, "the prefix")
     _refuse_trigger(trigger, suffix, "the suffix")
@@ -51,7 +51,7 @@ def _refuse_trigger(trigger: str, text: str, where: str) -> None:
     if trigger and count_word(trigger, text):
         raise LikenessError(
             f"The trigger `{trigger}` also stands in {where}, but it must stand in the prompt "
-            "once; remove it there, or choose a rarer trigger in LikenessSubject.")
+            "once; remove it there, or choose a rarer trigger in Subject.")
 
 
 def _join(*parts: str) -> str:

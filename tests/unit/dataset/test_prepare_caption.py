@@ -43,6 +43,12 @@ def test_a_template_that_loses_the_trigger_is_refused():
         caption(_photo(), "ohwx", "man", "a nice photo, {pose}")
 
 
+@pytest.mark.parametrize("template", ["{subject}, {", "{subject} }"])
+def test_a_stray_brace_is_one_clear_sentence(template):
+    with pytest.raises(LikenessError, match="brace that belongs to no field"):
+        caption(_photo(), "ohwx", "man", template)
+
+
 def test_an_unknown_field_is_named():
     with pytest.raises(LikenessError, match="{mood}"):
         caption(_photo(), "ohwx", "man", "{subject}, {mood}")

@@ -207,7 +207,7 @@ def test_an_end_before_the_start_is_refused(nets, images):
 
 
 def test_an_image_with_alpha_is_refused(nets):
-    with pytest.raises(LikenessError, match="must be RGB"):
+    with pytest.raises(LikenessError, match="4 channels instead of 3"):
         control_entry(nets[0], torch.zeros(1, 64, 64, 4), "pose", 1.0)
 
 

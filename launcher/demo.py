@@ -23,10 +23,10 @@ WORKFLOW = ROOT / "workflows" / "api" / "selfies_to_headshots.json"
 SAMPLES = ROOT / ".host" / "sample_photos"
 CHECKPOINT = "likeness_demo_sd15.safetensors"
 # Small enough for a computer without a graphics card; random weights gain nothing from more.
-_QUICK = {"prepare.resolution": 256, "recipe.steps": 20, "canvas.width": 256,
-          "canvas.height": 320, "canvas.batch_size": 4, "face_map.width": 256,
-          "face_map.height": 320, "pose_map.width": 256, "pose_map.height": 320,
-          "sample.steps": 4}
+_QUICK = {"prepare.resolution": 192, "recipe.steps": 20, "canvas.width": 192,
+          "canvas.height": 240, "canvas.batch_size": 4, "face_map.width": 192,
+          "face_map.height": 240, "face_map.smallest_face": 48, "pose_map.width": 192,
+          "pose_map.height": 240, "sample.steps": 4}
 # In a workflow with a real checkpoint: what goes past the demo's random control files.
 _WITHOUT_CONTROL = {"sample.positive": ["positive", 0], "sample.negative": ["negative", 0],
                     "sample.model": ["apply_lora", 0]}
@@ -63,7 +63,8 @@ def run_demo(request: DemoRequest, host: Host) -> None:
         Problem: anything the user can mend.
     """
     photos = _photos(request, host)
-    if request.checkpoint is None:
+    if request.checkpoint is None and not tiny_models.present(host.comfyui, host.models,
+                                                              tiny_models.DEMO):
         with step("Making the demo's models"):
             _in_host(host, "tiny_models", "--comfyui", str(host.comfyui), "--models",
                      str(host.models), "--only", *tiny_models.DEMO)

@@ -92,13 +92,3 @@ def _write_holes(file, data: torch.Tensor) -> None:
             file.write(chunk.numpy().tobytes())
         else:
             file.seek(chunk.numel(), os.SEEK_CUR)
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Read a safetensors file's metadata; empty when the file is absent or not complete."""
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            return json.loads(file.read(length)).get("__metadata__", {})
-    except (OSError, ValueError, struct.error):
-        return {}

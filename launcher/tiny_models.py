@@ -13,87 +13,96 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .checkpoints import metadata
+from .host import version
+
+if TYPE_CHECKING:
+    import torch
 
 HERE = Path(__file__).resolve().parent
 _SOURCES = ("random_weights.py", "tiny_checkpoints.py", "tiny_controls.py",
             "tiny_architectures/__init__.py")
 _RECIPE = "likeness_recipe"
 
-DEMO = ("demo_sd15", "demo_sd15_face", "demo_sd15_pose", "demo_faceid_sd15")
+# Every file by name: its place below the models folder.
+FILES = {
+    "tiny_sd15": "checkpoints/tiny_sd15.safetensors",
+    "tiny_sdxl": "checkpoints/tiny_sdxl.safetensors",
+    "tiny_sd3": "checkpoints/tiny_sd3.safetensors",
+    "tiny_flux": "checkpoints/tiny_flux.safetensors",
+    "tiny_sd15_face": "controlnet/tiny_sd15_face.safetensors",
+    "tiny_sd15_pose": "controlnet/tiny_sd15_pose.safetensors",
+    "tiny_sdxl_face": "controlnet/tiny_sdxl_face.safetensors",
+    "tiny_sdxl_pose": "controlnet/tiny_sdxl_pose.safetensors",
+    "tiny_sd3_pose": "controlnet/tiny_sd3_pose.safetensors",
+    "tiny_flux_union": "controlnet/tiny_flux_union.safetensors",
+    "tiny_faceid_sd15": "ipadapter/tiny_faceid_sd15.safetensors",
+    "tiny_faceid_sdxl": "ipadapter/tiny_faceid_sdxl.safetensors",
+    "demo_sd15": "checkpoints/likeness_demo_sd15.safetensors",
+    "demo_sd15_face": "controlnet/likeness_demo_sd15_face.safetensors",
+    "demo_sd15_pose": "controlnet/likeness_demo_sd15_pose.safetensors",
+    "demo_faceid_sd15": "ipadapter/likeness_demo_faceid_sd15.safetensors",
+}
+_ID_WIDTH = 128  # of dlib's face embedding, which comes with the pack
+DEMO = tuple(name for name in FILES if name.startswith("demo_"))
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A file to make: its place below the models folder and how its tensors are built."""
+def _build(name: str) -> tuple[Mapping[str, torch.Tensor], dict[str, str]]:
+    """The tensors and the metadata of one file; ComfyUI must be importable."""
+    from . import tiny_checkpoints, tiny_controls  # they pull in torch and ComfyUI
 
-    path: str
-    tensors: Callable[[], Mapping[str, object]]
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-def catalogue() -> dict[str, ModelFile]:
-    """Every file by name; imports ComfyUI, which must be importable."""
-    from . import tiny_checkpoints as full  # pulls in torch and ComfyUI
-    from . import tiny_controls as control
-
-    dlib = {"recogniser": "dlib"}
-    files = {f"tiny_{name}": ModelFile(f"checkpoints/tiny_{name}.safetensors",
-                                       lambda name=name: full.checkpoint(name))
-             for name in ("sd15", "sdxl", "sd3", "flux")}
-    files["demo_sd15"] = ModelFile("checkpoints/likeness_demo_sd15.safetensors",
-                                   lambda: full.checkpoint("demo"))
-    for name, base, folder in (("tiny_sd15", "sd15", "tiny_sd15"),
-                               ("tiny_sdxl", "sdxl", "tiny_sdxl"),
-                               ("demo_sd15", "demo", "likeness_demo_sd15")):
-        for kind in ("face", "pose"):
-            files[f"{name}_{kind}"] = ModelFile(
-                f"controlnet/{folder}_{kind}.safetensors",
-                lambda base=base, kind=kind: control.unet_controlnet(base, kind))
-    files["tiny_sd3_pose"] = ModelFile("controlnet/tiny_sd3_pose.safetensors",
-                                       lambda: control.sd3_controlnet("pose"))
-    files["tiny_flux_union"] = ModelFile("controlnet/tiny_flux_union.safetensors",
-                                         lambda: control.flux_union_controlnet("union"))
-    for name, base, file in (("tiny_faceid_sd15", "sd15", "tiny_faceid_sd15"),
-                             ("tiny_faceid_sdxl", "sdxl", "tiny_faceid_sdxl"),
-                             ("demo_faceid_sd15", "demo", "likeness_demo_faceid_sd15")):
-        files[name] = ModelFile(f"ipadapter/{file}.safetensors",
-                                lambda base=base: control.face_adapter(base, 128), dlib)
-    return files
+    folder = FILES[name].split("/")[0]
+    family = "demo" if name.startswith("demo") else next(
+        part for part in ("sd15", "sdxl", "sd3", "flux") if part in name)
+    kind = name.rsplit("_", 1)[-1]
+    if folder == "checkpoints":
+        return tiny_checkpoints.checkpoint(family), {}
+    if folder == "ipadapter":
+        return tiny_controls.face_adapter(family, _ID_WIDTH), {"recogniser": "dlib"}
+    if family == "sd3":
+        return tiny_controls.sd3_controlnet(kind), {}
+    if family == "flux":
+        return tiny_controls.flux_union_controlnet(kind), {}
+    return tiny_controls.unet_controlnet(family, kind), {}
 
 
-def _recipe(comfyui_version: str) -> str:
-    digest = hashlib.sha256(comfyui_version.encode())
+def _recipe(comfyui_version: Iterable[int]) -> str:
+    """What a file remembers: changes with this code and with ComfyUI."""
+    digest = hashlib.sha256(repr(tuple(comfyui_version)).encode())
     for source in _SOURCES:
         digest.update((HERE / source).read_bytes())
     return digest.hexdigest()
 
 
-def make(models: Path, names: Iterable[str] | None = None,
+def present(comfyui: Path, models: Path, names: Iterable[str] = FILES) -> bool:
+    """Whether files are there and made by this code; needs no packages."""
+    recipe = _recipe(version(comfyui))
+    return all(metadata(models / FILES[name]).get(_RECIPE) == recipe for name in names)
+
+
+def make(comfyui: Path, models: Path, names: Iterable[str] = FILES,
          say: Callable[[str], None] = lambda line: None) -> dict[str, Path]:
     """Make what is missing or was made by another version of this code; return paths by name.
 
     Args:
+        comfyui: the folder of ComfyUI, which must be importable already.
         models: a host's models folder.
-        names: which files; None for all.
         say: told one line for each file that is made.
     """
-    import comfyui_version
-
-    from .random_weights import read_metadata, write_sparse
-
-    recipe = _recipe(comfyui_version.__version__)
-    paths = {}
-    for name, file in catalogue().items():
-        if names is not None and name not in names:
+    paths = {name: models / FILES[name] for name in names}
+    recipe = _recipe(version(comfyui))
+    for name, path in paths.items():
+        if present(comfyui, models, [name]):
             continue
-        paths[name] = path = models / file.path
-        if read_metadata(path).get(_RECIPE) == recipe:
-            continue
+        from .random_weights import write_sparse  # pulls in torch
+
         start = time.perf_counter()
-        write_sparse(path, file.tensors(), {**file.metadata, "format": "pt", _RECIPE: recipe})
-        say(f"made {file.path} ({path.stat().st_size / 1e6:.1f} MB) "
+        tensors, fields = _build(name)
+        write_sparse(path, tensors, {**fields, "format": "pt", _RECIPE: recipe})
+        say(f"made {FILES[name]} ({path.stat().st_size / 1e6:.1f} MB) "
             f"in {time.perf_counter() - start:.1f} s")
     return paths
 
@@ -116,12 +125,12 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="a host's models folder")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="which files; default: all")
     options = parser.parse_args()
-    import_comfyui(options.comfyui.resolve())
-    names = options.only or list(catalogue())
-    unknown = sorted(set(names) - set(catalogue()))
+    comfyui, names = options.comfyui.resolve(), options.only or FILES
+    unknown = sorted(set(names) - FILES.keys())
     if unknown:
-        parser.error(f"no model named {', '.join(unknown)}; there are {', '.join(catalogue())}")
-    make(options.models.resolve(), names, say=lambda line: print(line, flush=True))
+        parser.error(f"no model named {', '.join(unknown)}; there are {', '.join(FILES)}")
+    import_comfyui(comfyui)
+    make(comfyui, options.models.resolve(), names, say=lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

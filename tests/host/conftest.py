@@ -102,7 +102,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     link_folder(ROOT, base / "custom_nodes" / "comfyui-likeness")
     link_folder(ROOT / "launcher" / "tiny_architectures",
                 base / "custom_nodes" / "tiny_architectures")
-    models = tiny_models.make(base / "models")
+    models = tiny_models.make(COMFYUI, base / "models")
     folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
                                                                 "user")))
     # Nothing here needs the nodes of paid services, and starting without them is faster.

@@ -24,6 +24,7 @@ from ..sockets import Face, Reason, Verdict
 RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
 SEVERAL = ("reject", "unsure", "largest")
 _DARK_LEVEL, _BRIGHT_LEVEL = 8, 247  # luma beyond which nothing is left to see
+_SIDES = 234, 454  # landmarks where the oval meets the ears
 _REJECT, _UNSURE = Verdict.REJECT, Verdict.UNSURE
 
 
@@ -94,7 +95,7 @@ def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
     outside = (x < 0) | (y < 0) | (x > width) | (y > height)
     inner = luma(pixels)[face_mask(face, height, width, grow=-0.1) > 0.5]
     return {
-        "face_width": face.size[0],
+        "face_width": face_width(face),
         "face_share": face.size[0] * face.size[1] / (width * height),
         "sharpness": sharpness(pixels, face),
         "luma": float(inner.mean()) if inner.size else 0.0,
@@ -103,6 +104,11 @@ def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
         "clipped_bright": float((inner > _BRIGHT_LEVEL).mean()) if inner.size else 0.0,
         "outside": float(outside.mean()),
     }
+
+
+def face_width(face: Face) -> float:
+    """Distance of the face's sides in pixels, in depth too: turning the head does not change it."""
+    return float(np.linalg.norm(face.landmarks[_SIDES[0]] - face.landmarks[_SIDES[1]]))
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
@@ -180,9 +186,11 @@ def _turned(face: Face, rules: Rules) -> Reason | None:
 def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:
     unsure, reject = rules.highlights
     if measures["highlights"] < unsure:
-        return Reason("dark", "The face is too dark (its brightest parts reach "
+        much, verdict = (("too", _REJECT) if measures["highlights"] < reject
+                         else ("rather", _UNSURE))
+        return Reason("dark", f"The face is {much} dark (its brightest parts reach "
                       f"{measures['highlights']:.0f} of 255); use a photo with more light.",
-                      _REJECT if measures["highlights"] < reject else _UNSURE)
+                      verdict)
     unsure, reject = rules.clipped
     if measures["clipped_bright"] > unsure:
         return Reason("bright", f"{measures['clipped_bright']:.0%} of the face is burnt out to "

@@ -1,0 +1,71 @@
+"""Contact sheets show a card per photo in the colour of its verdict, whatever the photo is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from likeness.nodes.dataset import sheet
+from likeness.nodes.dataset.curate import curate
+from likeness.nodes.dataset.judge import Rules
+from likeness.nodes.sockets import PhotoSet
+from PIL import Image, ImageDraw
+
+
+def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
+    return float((picture == np.array(colour, np.uint8)).all(-1).mean())
+
+
+@pytest.fixture
+def judged(folder, load_folder):
+    return curate(load_folder(folder), Rules(), lambda done: None)
+
+
+def test_kept_photos_are_framed_in_green_only(judged):
+    picture = sheet.curation_sheet(judged)
+    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    assert share_of(picture, sheet.GREEN) > 0.01
+    assert share_of(picture, sheet.RED) == 0
+
+
+def test_a_rejected_photo_is_framed_in_red(folder, load_folder):
+    (folder / "broken.jpg").write_bytes(b"x")
+    judged = curate(load_folder(folder), Rules(), lambda done: None)
+    picture = sheet.curation_sheet(judged)
+    assert share_of(picture, sheet.RED) > 0.003 and share_of(picture, sheet.GREEN) > 0.01
+
+
+def test_the_face_is_boxed_where_it_is(judged):
+    photo = next(photo for photo in judged.photos if photo.name == "good_obama.jpg")
+    card = sheet.Card(photo, "KEEP", sheet.GREEN, "fine")
+    with_box = sheet.draw_sheet([card], "one")
+    import dataclasses
+    faceless = dataclasses.replace(card, photo=dataclasses.replace(photo, face=None))
+    changed = np.abs(with_box.astype(int) - sheet.draw_sheet([faceless], "one")).max(-1) > 0
+    rows, columns = np.nonzero(changed)
+    scale = (columns.max() - columns.min()) / photo.face.size[0]
+    assert (rows.max() - rows.min()) / photo.face.size[1] == pytest.approx(scale, rel=0.03)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 30])
+def test_any_number_of_photos_makes_a_sheet(judged, count):
+    many = PhotoSet((judged.photos * 10)[:count])
+    height, width = sheet.curation_sheet(many).shape[:2]
+    assert width >= 330 and height >= 54 and width < 2100
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "a.jpg", "ab" * 40, "\u674e" * 90])
+def test_long_names_are_shortened_in_the_middle(name):
+    draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
+    font = sheet._font(14)
+    short = sheet._fitted(draw, name, font, 150)
+    assert draw.textlength(short, font) <= 150
+    assert short == name or (short.startswith(name[:2]) and short.endswith(name[-2:]))
+
+
+def test_long_texts_end_in_an_ellipsis_after_three_lines():
+    draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
+    font = sheet._font(14)
+    lines = sheet._wrapped(draw, "word " * 100, font, 200, lines=3)
+    assert len(lines) == 3 and lines[-1].endswith("...")
+    assert max(draw.textlength(line, font) for line in lines) <= 200
+    assert sheet._wrapped(draw, "short", font, 200, lines=3) == ["short"]

@@ -99,4 +99,4 @@ def _network() -> FaceResNet:
         weights[name] = tensor if span is None else tensor.float() * span[0] + span[1]
     # A prompt runs in inference mode; the cached network must also serve outside of it.
     with torch.inference_mode(False):
-        return FaceResNet({name: tensor.clone() for name, tensor in weights.items()}).eval()
+        return FaceResNet({name: tensor.clone() for name, tensor in weights.items()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from .progress import Progress
 from .workflows import load_workflow, read_settings, require_inputs, with_settings
 
 LOG = ROOT / ".host" / "server.log"
+_REPORTED = ("lora", "report")  # keys under which nodes name files that are not pictures
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         say(f"Uploaded {len(photos)} photos to the server's input folder `{folder}`.")
         prompt = with_settings(prompt, {f"{node}.folder": folder for node in loaders})
     run = run_with_progress(client, prompt)
-    files = run.files()
+    files = tuple(dict.fromkeys(run.files() + reported_files(run)))
     say(f"Done in {run.seconds:.1f} s with {len(files)} file{'' if len(files) == 1 else 's'}.")
     if request.out is None:
         for file in files:
@@ -90,6 +93,22 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         return
     for path in download_all(client, files, request.out):
         say(f"  {path}")
+
+
+def reported_files(run: Run) -> tuple[FileReference, ...]:
+    """The LoRA and report files that nodes name in their JSON, where the server gives them away."""
+    found = []
+    for node in run.outputs:
+        try:
+            report = json.loads(run.text(node))
+        except ValueError:
+            continue
+        for key in _REPORTED if isinstance(report, dict) else ():
+            below = re.search(r"[\\/]output[\\/](.+)$", str(report.get(key, "")))
+            if below is not None:
+                folder, _, name = below.group(1).replace("\\", "/").rpartition("/")
+                found.append(FileReference(name, folder))
+    return tuple(found)
 
 
 def download_all(client: Client, files: tuple[FileReference, ...], out: Path) -> list[Path]:

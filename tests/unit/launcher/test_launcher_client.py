@@ -19,6 +19,7 @@ from launcher.client import (
 from launcher.photos import list_photos, require_loader
 from launcher.problems import Problem
 from launcher.progress import Progress
+from launcher.queue import reported_files
 from launcher.server import free_port
 
 PROMPT = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}, "_meta": {"title": "Model"}},
@@ -86,6 +87,16 @@ def test_a_run_lists_each_saved_file_once_and_no_previews():
                            "text": ["{}"]}}, 1.0)
     assert run.files() == (FileReference("a.png", "s"),)
     assert run.text("1") == "{}"
+
+
+def test_files_that_nodes_name_in_their_json_are_found_below_the_output_folder():
+    run = Run("id", {
+        "train": {"text": ['{"lora": "/srv/ComfyUI/output/loras/me.safetensors"}']},
+        "score": {"text": ['{"report": "C:\\\\c\\\\output\\\\likeness\\\\me\\\\s.json"}']},
+        "kept": {"text": ['{"lora": "/srv/ComfyUI/models/loras/me.safetensors"}']},
+        "words": {"text": ["no json"]}}, 1.0)
+    assert reported_files(run) == (FileReference("me.safetensors", "loras"),
+                                   FileReference("s.json", "likeness/me"))
 
 
 def test_a_server_that_is_not_there_is_one_sentence():

@@ -57,7 +57,7 @@ def write_pins(pins: Path, target: Path) -> Path:
 
 
 def make_importable(python: Path) -> None:
-    """Let torchvision and torchaudio import beside a torch without CUDA.
+    """Let torchvision and torchaudio import beside a torch without CUDA; with CUDA do nothing.
 
     Raises:
         Problem: they still do not.
@@ -66,6 +66,8 @@ def make_importable(python: Path) -> None:
                             "print(sysconfig.get_path('purelib'))"],
                            capture_output=True, text=True, check=True).stdout.strip()
     packages = Path(where)
+    if not any(packages.glob("torch-*+cpu.dist-info")):
+        return
     (packages / f"{_SHIM}.py").write_text(_SHIM_SOURCE, encoding="utf-8")
     (packages / f"{_SHIM}.pth").write_text(f"import {_SHIM}\n", encoding="utf-8")
     for library in (packages / "torchaudio" / "lib").glob("*.so"):

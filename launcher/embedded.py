@@ -170,12 +170,16 @@ def _installer(place: Embedded) -> str:
     return str(own)
 
 
-def _package_sources(place: Embedded) -> list[str]:
-    """pip's own settings as options for uv, which does not read them."""
+def _package_sources(place: Embedded, cpu: bool) -> list[str]:
+    """pip's own settings as options for uv, which does not read them.
+
+    Folders of wheels count only for torch's CPU build: one found there would win over CUDA's.
+    """
+    names = "index-url|find-links" if cpu else "index-url"
     listed = subprocess.run([str(place.python), "-m", "pip", "config", "list"],
                             capture_output=True, text=True).stdout
     options = []
-    for name, value in re.findall(r"^\S*?\.(index-url|find-links)='(.*)'$", listed, re.MULTILINE):
+    for name, value in re.findall(rf"^\S*?\.({names})='(.*)'$", listed, re.MULTILINE):
         for part in value.split("\\n" if "\\n" in value else None):
             options += [f"--{name}", part]
     return options
@@ -186,7 +190,7 @@ def _install(place: Embedded, pins: list[Path], cpu: bool) -> None:
     uv = _installer(place)
     if cpu:
         pins = [cpu_wheels.write_pins(pins[0], place.root / "cpu-requirements.txt"), *pins[1:]]
-    command = [uv, "pip", "install", "--python", str(place.python), *_package_sources(place)]
+    command = [uv, "pip", "install", "--python", str(place.python), *_package_sources(place, cpu)]
     for file in pins:
         command += ["-r", str(file)]
     with step("Installing the pinned packages" + (" (torch for the CPU)" if cpu else "")):
@@ -196,8 +200,7 @@ def _install(place: Embedded, pins: list[Path], cpu: bool) -> None:
                               "and run this again, it goes on where it stopped.")
         else:
             _run(command, "Installing the packages")
-        if cpu:
-            cpu_wheels.make_importable(place.python)
+        cpu_wheels.make_importable(place.python)
 
 
 def _require_space(folder: Path, cpu: bool) -> None:

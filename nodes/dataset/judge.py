@@ -93,7 +93,7 @@ def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
     height, width = pixels.shape[:2]
     x, y = face.landmarks[:, 0], face.landmarks[:, 1]
     outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-    inner = luma(pixels)[face_mask(face, height, width, grow=-0.1) > 0.5]
+    inner = luma(pixels[face_mask(face, height, width, grow=-0.1) > 0.5])
     return {
         "face_width": face_width(face),
         "face_share": face.size[0] * face.size[1] / (width * height),
@@ -112,7 +112,7 @@ def face_width(face: Face) -> float:
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
-    """Rec. 601 luma (H, W) float32 of (H, W, 3) uint8 RGB."""
+    """Rec. 601 luma (...) float32 of (..., 3) uint8 RGB."""
     return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 

@@ -55,9 +55,10 @@ def warp(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     Outside the picture is black. Sources much larger than the target are reduced first, so that
     big photos do not alias.
     """
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    factor = int(1 / scale) if scale > 0 else 1
+    pixels, (left, top) = _needed(pixels, matrix, size)
+    matrix = np.column_stack([matrix[:, :2], matrix[:, 2] + matrix[:, :2] @ (left, top)])
+    factor = int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    picture = Image.fromarray(pixels)
     if factor > 1:
         picture = picture.reduce(factor)
         matrix = matrix * (factor, factor, 1)
@@ -79,6 +80,18 @@ def warp_back(crop: np.ndarray, matrix: np.ndarray, height: int, width: int) -> 
 def align(pixels: np.ndarray, points: np.ndarray, template: np.ndarray, size: int) -> np.ndarray:
     """Warp the face with these five points (5, 2) onto a template drawn for `size` pixels."""
     return warp(pixels, similarity_transform(points, template), size)
+
+
+def _needed(pixels: np.ndarray, matrix: np.ndarray,
+            size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Cut out what a warp reads, with some room, and say where it lay: big photos cost time."""
+    back = inverse(matrix)
+    corners = np.array([(0, 0), (size, 0), (0, size), (size, size)]) @ back[:, :2].T + back[:, 2]
+    room = 8 + 8 * np.sqrt(abs(np.linalg.det(back[:, :2])))
+    height, width = pixels.shape[:2]
+    left, top = np.clip(corners.min(0) - room, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(corners.max(0) + room, (left + 1, top + 1), (width, height)).astype(int)
+    return np.ascontiguousarray(pixels[top:bottom, left:right]), (int(left), int(top))
 
 
 def _draw(picture: Image.Image, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -120,7 +120,16 @@ def face_mask(face: Face, height: int, width: int, grow: float = 0.0) -> np.ndar
         grow: share of the face's size by which the mask is widened (negative: narrowed).
     """
     outline = face_outline(face, grow)
-    mask = Image.new("L", (width, height))
-    ImageDraw.Draw(mask).polygon([(float(x), float(y)) for x, y in outline], fill=255)
-    soft = mask.filter(ImageFilter.GaussianBlur(0.03 * max(face.size)))
-    return np.asarray(soft, dtype=np.float32) / 255.0
+    radius = 0.03 * max(face.size)
+    # Only round the face: blurring a whole photo takes long.
+    room = 3 * radius + 2
+    left, top = np.clip(outline.min(0) - room, 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(outline.max(0) + room), 0, (width, height)).astype(int)
+    mask = np.zeros((height, width), np.float32)
+    if right <= left or bottom <= top:
+        return mask
+    part = Image.new("L", (int(right - left), int(bottom - top)))
+    ImageDraw.Draw(part).polygon([(float(x - left), float(y - top)) for x, y in outline], fill=255)
+    soft = part.filter(ImageFilter.GaussianBlur(radius))
+    mask[top:bottom, left:right] = np.asarray(soft, dtype=np.float32) / 255.0
+    return mask

@@ -65,11 +65,14 @@ class Embedded:
         return Host(self.comfyui, self.python, embedded=True)
 
 
-def _run(command: Sequence[str], what: str) -> None:
+def _run(command: Sequence[str], what: str, hint: str = "") -> None:
     """Run a command whose output is shown only when it fails.
 
+    Args:
+        hint: what to do, added to its last words.
+
     Raises:
-        Problem: it failed; the text holds its last line.
+        Problem: it failed.
     """
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -77,7 +80,7 @@ def _run(command: Sequence[str], what: str) -> None:
     except OSError as err:
         raise Problem(f"{what} failed: {err.strerror or err}.") from err
     if done.returncode:
-        raise Problem(f"{what} failed: {_last_words(done.stdout)}")
+        raise Problem(f"{what} failed: {_last_words(done.stdout)}{hint}")
 
 
 def _last_words(output: str) -> str:
@@ -190,16 +193,19 @@ def _install(place: Embedded, pins: list[Path], cpu: bool) -> None:
     uv = _installer(place)
     if cpu:
         pins = [cpu_wheels.write_pins(pins[0], place.root / "cpu-requirements.txt"), *pins[1:]]
+    hint = (" torch's CPU build must be in one of pip's sources (index-url or find-links); without "
+            "--cpu-wheels the ordinary one is taken." if cpu else "")
     command = [uv, "pip", "install", "--python", str(place.python), *_package_sources(place, cpu)]
     for file in pins:
         command += ["-r", str(file)]
     with step("Installing the pinned packages" + (" (torch for the CPU)" if cpu else "")):
         if sys.stderr.isatty():  # uv shows what it is downloading
-            if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+            failed = subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0
+            if failed:
                 raise Problem("Installing the packages failed; the lines above say why. Mend that "
-                              "and run this again, it goes on where it stopped.")
+                              f"and run this again, it goes on where it stopped.{hint}")
         else:
-            _run(command, "Installing the packages")
+            _run(command, "Installing the packages", hint)
         cpu_wheels.make_importable(place.python)
 
 

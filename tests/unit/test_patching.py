@@ -228,5 +228,6 @@ def test_an_empty_or_outlying_window_is_refused(model, start, end):
 
 def test_a_window_answers_anew_for_every_step():
     window = SigmaWindow(start=2.0, end=1.0)
-    answers = [window.open_at(torch.tensor([sigma])) for sigma in (3.0, 1.5, 1.5, 0.5, 1.2)]
+    steps = [torch.tensor([sigma]) for sigma in (3.0, 1.5, 1.5, 0.5, 1.2)]  # all alive at once
+    answers = [window.open_at(sigmas) for sigmas in steps]
     assert answers == [False, True, True, False, True]

@@ -6,8 +6,6 @@
 Needs Python alone: what else it takes, it sets up.
 """
 
-from __future__ import annotations
-
 import sys
 
 if sys.version_info < (3, 10):  # noqa: UP036 - says so instead of a syntax error

@@ -90,9 +90,9 @@ def _last_words(output: str) -> str:
 
 
 def _key(pins: Path, cpu: bool) -> str:
-    """What the stamp remembers: changes with the pins, the wheels' kind and Python."""
+    """What the stamp remembers: changes with the pins and the wheels' kind."""
     digest = hashlib.sha256(pins.read_bytes())
-    digest.update(f"{cpu} {CARRIER} {sys.version_info[:2]}".encode())
+    digest.update(f"{cpu} {CARRIER}".encode())
     return digest.hexdigest()
 
 
@@ -113,9 +113,6 @@ def setup(place: Embedded, *, tests: bool = False, cpu: bool = False) -> Host:
     Raises:
         Problem: no network, no space, a Python that is too old, a system library missing.
     """
-    if sys.version_info < _OLDEST_PYTHON:
-        raise Problem("The embedded host needs Python 3.11 or newer, and this is "
-                      f"{sys.version.split()[0]}; run this with a newer one.")
     if cpu and not cpu_wheels.apply():
         say("PyPI's torch for this system has no CUDA anyway: --cpu-wheels changes nothing.")
         cpu = False
@@ -149,6 +146,9 @@ def _make_environment(place: Embedded) -> None:
     probe = [str(place.python), "-c", "import pip"]
     if place.python.is_file() and subprocess.run(probe, capture_output=True).returncode == 0:
         return
+    if sys.version_info < _OLDEST_PYTHON:
+        raise Problem("The embedded host needs Python 3.11 or newer, and this is "
+                      f"{sys.version.split()[0]}; run this with a newer one.")
     with step(f"Creating a Python {sys.version.split()[0]} environment in {place.environment}"):
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(place.environment)],
                               capture_output=True, text=True)

@@ -90,9 +90,10 @@ class LoRALayer(nn.Module):
         self.up = nn.Parameter(torch.zeros(outputs, rank, device=device))
         self.materialise = linear and 3 * rank * (inputs + outputs) >= inputs * outputs
 
-    def difference(self) -> torch.Tensor:
-        """What the adapter adds to the layer's weight, in the weight's shape."""
-        return (self.scale * (self.up @ self.down)).reshape(self.shape)
+    def difference(self, rounded_to: torch.dtype = torch.float32) -> torch.Tensor:
+        """What the adapter, rounded to a number format, adds to the layer's weight; float32."""
+        up, down = (part.to(rounded_to).float() for part in (self.up, self.down))
+        return (self.scale * (up @ down)).reshape(self.shape)
 
     def linear(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """The adapted layer's product with x (..., in)."""

@@ -22,8 +22,9 @@ from .recipes import LoRARecipe
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
-# Largest error of a layer's difference, and of the model's output relative to what training
-# changed, after rounding to the file's number format.
+# Largest error of a layer's difference once both sides are rounded to the file's number format.
+_LAYER_TOLERANCE = 1e-4
+# Largest error of the model's output, relative to what training changed, by the file's format.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 # The host adds the LoRA to the stored weights and rounds; allowed in roundings of the output.
 _ROUNDINGS = 4.0
@@ -64,7 +65,7 @@ def lora_tensors(adapters: LoRA, names: Mapping[str, str], recipe: LoRARecipe,
         for part, values in (("down", layer.down), ("up", layer.up)):
             values = values.detach().to("cpu", dtype)
             tensors[f"{names[path]}.lora_{part}.weight"] = values.reshape(*values.shape, *ones)
-        tensors[f"{names[path]}.alpha"] = torch.tensor(recipe.alpha, dtype=dtype)
+        tensors[f"{names[path]}.alpha"] = torch.tensor(recipe.alpha)  # half would round 0.3
     return {name: value.contiguous() for name, value in tensors.items()}
 
 
@@ -124,7 +125,7 @@ def write_lora(path: Path, tensors: Mapping[str, torch.Tensor], fields: Mapping[
     """
     try:
         write_tensors(path, tensors, fields)
-    except OSError as err:
+    except LikenessError as err:
         raise LikenessError(f"The LoRA was trained but not saved: {err} Queue the same run again "
                             "to save it without training anew.") from err
 
@@ -147,11 +148,10 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     tensors = runtime.load_weights(path)
     patched = apply_lora(model, tensors, 1.0)
     stored = next(value.dtype for name, value in tensors.items() if name.endswith("up.weight"))
-    tolerance = _TOLERANCE[stored]
     for layer_path, layer in trainer.adapters.layers.items():
-        wanted = layer.difference().detach().cpu()
+        wanted = layer.difference(stored).detach().cpu()
         found = _difference(patched, f"diffusion_model.{layer_path}.weight", wanted)
-        if (found - wanted).norm() > tolerance * wanted.norm() + 1e-12:
+        if (found - wanted).norm() > _LAYER_TOLERANCE * wanted.norm():
             raise LikenessError(f"{path.name} does not load as it was trained: layer "
                                 f"`{layer_path}` differs. Please report this model.")
     before, live = trainer.probe(adapted=False), trainer.probe(adapted=True)
@@ -159,7 +159,7 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     reloaded = probe(patched, trainer.samples[0])
     change, error = float((live - before).norm()), float((reloaded - live).norm())
     coarsest = max(torch.finfo(kind).eps for kind in (trainer.dtype, _weight_type(model)))
-    if error > tolerance * change + _ROUNDINGS * coarsest * float(live.norm()):
+    if error > _TOLERANCE[stored] * change + _ROUNDINGS * coarsest * float(live.norm()):
         raise LikenessError(f"{path.name} gives another picture than the trained adapter (error "
                             f"{error:.3g} of a change of {change:.3g}). Please report this model.")
     return patched, error / change if change > 0 else 0.0

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from .errors import LikenessError
+
 
 def to_uint8(image: torch.Tensor) -> np.ndarray:
     """Turn one IMAGE item (H, W, 3) in [0, 1] into a contiguous (H, W, 3) uint8 RGB array."""
@@ -49,6 +51,19 @@ def read_photo(path: str | Path) -> np.ndarray:
     """
     with Image.open(path) as picture:
         return np.ascontiguousarray(np.asarray(to_rgb(picture)))
+
+
+def reread_photo(path: Path, name: str) -> np.ndarray:
+    """Read a photo that an earlier step has seen, as (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        LikenessError: it is gone or damaged since.
+    """
+    try:
+        return read_photo(path)
+    except OSError as err:
+        raise LikenessError(f"`{name}` cannot be read any more ({err}); put the photo back or run "
+                            "the curation again.") from err
 
 
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:

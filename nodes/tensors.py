@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from .files import write_whole
+
 Conditioning = list[list[Any]]  # ComfyUI's CONDITIONING: [[tokens (1, T, D), {name: value}], ...]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor],
                   metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file under a temporary name and move it into place.
+    """Write a safetensors file, whole or not at all.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; no partial file stays.
+        LikenessError: the disk is full or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file({name: value.detach().cpu().contiguous().clone()
-                   for name, value in tensors.items()}, partial, metadata=dict(metadata or {}))
-        os.replace(partial, path)
-    except Exception as err:
-        partial.unlink(missing_ok=True)
-        if isinstance(err, OSError) or "SafetensorError" in type(err).__name__:
-            raise OSError(f"{path.name} could not be written to {path.parent}: {err}. "
-                          "Free some disk space or choose another folder.") from err
-        raise
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_whole(path, lambda partial: save_file(plain, partial, metadata=dict(metadata or {})))
 
 
 def write_latent(path: Path, latent: torch.Tensor, mask: torch.Tensor) -> None:

@@ -192,8 +192,9 @@ class LikenessControlStack(io.ComfyNode):
                                                 "generated size, cut round its centre."),
                 io.Combo.Input("kind", options=list(KINDS), default=AUTO,
                                tooltip="What the image shows. Union networks with mode numbers "
-                                       "need it; for others it only picks the style's strength. auto sends "
-                                       "nothing and is for networks with one purpose."),
+                                       "need it; for others it only picks the style's "
+                                       "strength. auto sends nothing and is for networks with one "
+                                       "purpose."),
                 io.Float.Input("strength", default=0.8, min=0.0, max=10.0, step=0.01,
                                tooltip="How hard the image is followed: 1 as trained, 0 not at "
                                        "all. FLUX networks want 0.3 to 0.8."),

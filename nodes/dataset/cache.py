@@ -13,7 +13,7 @@ import torch
 
 from ..errors import LikenessError
 from ..faces.mesh import face_mask
-from ..images import read_photo, to_image
+from ..images import reread_photo, to_image
 from ..sockets import Photo, Subject, TrainingItem, TrainingSet
 from ..tensors import Conditioning, read_latent, write_conditioning, write_latent
 from .caption import caption
@@ -95,11 +95,7 @@ def _encode_text(text: str, encoders: Encoders, folder: Path) -> Path:
 
 def _encode_photo(photo: Photo, crop: Crop, text: str, conditioning_key: str, encoders: Encoders,
                   folder: Path) -> PreparedPhoto:
-    try:
-        source = read_photo(photo.file)
-    except OSError as err:
-        raise LikenessError(f"{photo.name} can no longer be read ({err}); put it back or load the "
-                            "folder again.") from err
+    source = reread_photo(photo.file, photo.name)
     pixels = cut(source, crop)
     name = _key(json.dumps([photo.sha256, photo.face.box, crop.box, crop.bucket,
                             encoders.image_key]))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from ..errors import LikenessError
+from ..files import write_whole
 from ..sockets import Photo, PhotoSet, Reason, Verdict
 from .judge import Rules, Seen, judge, look
 
@@ -56,8 +55,9 @@ def _examine(photo: Photo, rules: Rules) -> tuple[Seen | None, list[Reason]]:
     try:
         seen = look(photo.file, photo.sha256)
     except OSError as err:
-        return None, [Reason("unreadable", f"The file cannot be read any more ({err.strerror}); "
-                                           "load the photos again.")]
+        why = err.strerror or err
+        return None, [Reason("unreadable", f"The file cannot be read any more ({why}); load the "
+                                           "photos again.")]
     return seen, list(judge(seen, rules))
 
 
@@ -86,7 +86,8 @@ def _flag_strangers(seen: list[Seen | None], reasons: list[list[Reason]],
             certain = distance > reject
             reasons[index].append(Reason(
                 "somebody_else", f"{'This is' if certain else 'This may be'} somebody else: the "
-                f"face is {distance:.2f} away from the other photos, {unsure:.2f} is the limit.",
+                f"face is {distance:.2f} away from the other photos, "
+                f"{reject if certain else unsure:.2f} is the limit.",
                 Verdict.REJECT if certain else Verdict.UNSURE))
     return distances
 
@@ -173,22 +174,15 @@ def key_of(photos: PhotoSet, rules: Rules) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def write_report(path: Path, text: str) -> None:
-    """Write the report under a temporary name and move it into place.
+def write_report(path: Path, text: str, sheet: np.ndarray) -> None:
+    """Write the report and, beside it, the contact sheet (H, W, 3) uint8 as a PNG.
 
     Raises:
-        LikenessError: the disk is full or the folder cannot be written; nothing partial stays.
+        LikenessError: the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as err:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise LikenessError(f"The curation report could not be written to {path} "
-                            f"({err.strerror}); free some disk space.") from err
+    picture = Image.fromarray(sheet)
+    write_whole(path.with_suffix(".png"), lambda partial: picture.save(partial, format="PNG"))
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _entry(photo: Photo) -> dict[str, Any]:

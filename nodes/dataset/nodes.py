@@ -114,8 +114,8 @@ class LikenessCuratePhotos(io.ComfyNode):
             "LikenessCuratePhotos", feature="dataset", display_name="Likeness Curate Photos",
             description="Takes photos, finds the face in each and says keep, unsure or reject "
                         "with the reason: no face, several faces, too small, cut off, dark, "
-                        "bright, blurred, the same shot twice, somebody else. Gives the judged "
-                        "photos, a contact sheet and a JSON report.",
+                        "bright, blurred, turned aside, the same shot twice, somebody else. "
+                        "Gives the judged photos, a contact sheet and a JSON report.",
             is_output_node=True,
             inputs=[
                 PhotoSetType.Input("photos", tooltip="The photos from Load Photos."),
@@ -142,14 +142,16 @@ class LikenessCuratePhotos(io.ComfyNode):
                 io.Float.Input(
                     "max_distance", default=_DEFAULTS.stranger[1], min=0.2, max=1.5, step=0.01,
                     tooltip="How far a face may be from the centre of the other photos' faces "
-                            "(L2 distance of dlib embeddings) before it is somebody else. One "
+                            "(L2 distance of dlib embeddings) before it is somebody else; from "
+                            "0.07 below it is unsure. One "
                             "person's photos lie at 0.2 to 0.5, other people from 0.6; raise it "
                             "when the person's looks changed much over the years."),
                 io.Int.Input(
                     "duplicate_bits", default=_DEFAULTS.duplicate_bits, min=-1, max=32,
                     tooltip="Of the 64 bits of the aligned face's perceptual hash, how many may "
                             "differ in two photos of the same shot. Re-crops differ in 2 to 8, "
-                            "other shots in 16 and more; -1 keeps duplicates."),
+                            "other shots in 16 and more, and their embeddings must be close "
+                            "too; -1 keeps duplicates."),
             ],
             outputs=[
                 PhotoSetType.Output(display_name="photos", tooltip="The same photos with verdicts, "
@@ -159,7 +161,8 @@ class LikenessCuratePhotos(io.ComfyNode):
                 io.String.Output(display_name="report",
                                  tooltip="JSON: verdict, reasons, measures and head pose per "
                                          "photo, counts, the limits; also written to "
-                                         "output/likeness/curation-<key>.json."),
+                                         "output/likeness/curation-<key>.json, with "
+                                         "the sheet beside it."),
                 io.Int.Output(display_name="kept", tooltip="How many photos are kept."),
             ])
 
@@ -171,11 +174,12 @@ class LikenessCuratePhotos(io.ComfyNode):
                       stranger=(round(max_distance - _UNSURE_BAND, 4), max_distance),
                       duplicate_bits=duplicate_bits)
         judged = curation.curate(photos, rules, runtime.progress_callback(len(photos.photos)))
-        sheet = to_image(curation_sheet(judged))
+        sheet = curation_sheet(judged)
         file = (runtime.output_directory() / "likeness"
                 / f"curation-{curation.key_of(judged, rules)}.json")
         text = json.dumps({**curation.report(judged, rules), "report": str(file)}, indent=1)
-        curation.write_report(file, text)
+        curation.write_report(file, text, sheet)
+        sheet = to_image(sheet)
         shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(judged, sheet, text, len(judged.kept), ui=shown)
 
@@ -203,9 +207,10 @@ class LikenessSubject(io.ComfyNode):
                                 tooltip="What the subject is: person, man, woman, girl, boy. It "
                                         "follows the trigger in captions and prompts."),
                 io.Int.Input("held_out", default=2, min=0, max=50,
-                             tooltip="How many photos never train and judge the results instead, "
-                                     "spread over the head's angles. At least one photo remains "
-                                     "to train; 2 to 4 of 10 are enough, 0 trains on all."),
+                             tooltip="How many photos never train nor are injected, spread over "
+                                     "the head's angles; likeness to them is reported by "
+                                     "itself. At least one photo remains to train; 2 to 4 of "
+                                     "10 are enough, 0 trains on all."),
                 io.Boolean.Input("include_unsure", default=False,
                                  tooltip="Also use photos that the curation called unsure. Turn "
                                          "it on when too few are kept and the sheet looks fine."),
@@ -222,8 +227,8 @@ class LikenessSubject(io.ComfyNode):
     @classmethod
     def execute(cls, photos, name, trigger, class_noun, held_out, include_unsure):
         settings = subjects.SubjectSettings(name, trigger, class_noun, held_out, include_unsure)
-        subject = subjects.make_subject(photos, settings,
-                                        runtime.progress_callback(len(photos.photos)))
+        usable = subjects.usable_photos(photos, include_unsure)
+        subject = subjects.make_subject(photos, settings, runtime.progress_callback(len(usable)))
         sheet = to_image(subjects.subject_sheet(subject))
         text = json.dumps(subjects.report(subject, settings), indent=1)
         shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()

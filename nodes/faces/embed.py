@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import LikenessError
-from ..images import read_photo
+from ..images import reread_photo
 from ..sockets import Face, Photo, Spread, Subject
 from . import backends, dlib_resnet, insight
 
@@ -62,12 +62,7 @@ def embed_photo(photo: Photo, backend: str = "dlib") -> np.ndarray:
     """
     if photo.face is None:
         raise LikenessError(f"`{photo.name}` has no face to compare; leave it out.")
-    try:
-        pixels = read_photo(photo.file)
-    except OSError as err:
-        raise LikenessError(f"`{photo.name}` cannot be read any more ({err}); put the photo back "
-                            "or run the curation again.") from err
-    return embed(pixels, photo.face, backend)
+    return embed(reread_photo(photo.file, photo.name), photo.face, backend)
 
 
 def subject_embeddings(subject: Subject, backend: str = "dlib") -> np.ndarray:

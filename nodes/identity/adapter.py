@@ -82,18 +82,10 @@ def read_adapter(path: Path, load: Callable[[Path], Mapping]) -> AdapterWeights:
         load: reads a weights file without executing anything in it.
 
     Raises:
-        LikenessError: the file is damaged, or is not a face adapter that can be injected.
+        LikenessError: it is not a face adapter that can be injected, or `load` says it is damaged.
     """
-    try:
-        content = load(path)
-        metadata = _metadata(path)
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError) as err:
-        raise LikenessError(f"`{path.name}` cannot be read ({err}); download it again.") from err
-    except Exception as err:  # pickle and safetensors raise types of their own
-        if type(err).__name__ not in ("UnpicklingError", "SafetensorError"):
-            raise
-        raise LikenessError(f"`{path.name}` cannot be read ({err}); download it again.") from err
-    return parse_adapter(content, path.name, metadata)
+    content = load(path)
+    return parse_adapter(content, path.name, _metadata(path))
 
 
 def parse_adapter(content: Mapping, name: str,

@@ -35,7 +35,7 @@ class LikenessLoadFaceAdapter(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LikenessLoadFaceAdapter", feature=FEATURE, display_name="Load Face Adapter",
+            "LikenessLoadFaceAdapter", feature=FEATURE, display_name="Likeness Load Face Adapter",
             description="Loads an IP-Adapter FaceID, FaceID Plus or FaceID Portrait file for SD1.5 "
                         "or SDXL. What the file is, is told from its contents. The face recogniser "
                         "that the adapter was trained with must be installed; published files need "
@@ -87,7 +87,7 @@ class LikenessInjectFace(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return schema(
-            "LikenessInjectFace", feature=FEATURE, display_name="Inject Face",
+            "LikenessInjectFace", feature=FEATURE, display_name="Likeness Inject Face",
             description="Gives a MODEL the face of a subject while it samples: the reference "
                         "photos' embeddings become extra tokens for every cross-attention. Held-"
                         "out photos are not used. Connect it after other nodes that patch cross-"

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import LikenessError
 from ..faces.align import ARCFACE_112, align, five_points
-from ..images import read_photo, to_image
+from ..images import reread_photo, to_image
 from ..sockets import Photo
 from .adapter import AdapterWeights
 from .blend import Pictures
@@ -44,11 +44,7 @@ def face_crops(photos: Sequence[Photo], size: int) -> np.ndarray:
     for photo in photos:
         if photo.face is None:
             raise LikenessError(f"`{photo.name}` has no known face to show to CLIP; leave it out.")
-        try:
-            pixels = read_photo(photo.file)
-        except OSError as err:
-            raise LikenessError(f"`{photo.name}` cannot be read any more ({err}); put the photo "
-                                "back or run the curation again.") from err
+        pixels = reread_photo(photo.file, photo.name)
         crops.append(align(pixels, five_points(photo.face), arcface_template(size), size))
     return np.stack(crops)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ..errors import LikenessError
 from ..faces import backends
+from ..files import write_whole
 from ..sockets import Verdict
 from .calibration import SIGMAS, Calibration
 from .score import Score, Yardstick
@@ -130,31 +130,11 @@ def next_number(folder: Path, stem: str) -> int:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a report under a temporary name and move it into place.
-
-    Raises:
-        LikenessError: the disk is full or the folder cannot be written.
-    """
+    """Write a report, whole or not at all."""
     text = json.dumps(data, indent=1, allow_nan=False)
-    _move_into_place(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_png(path: Path, picture: Image.Image) -> None:
-    """Write a picture under a temporary name and move it into place.
-
-    Raises:
-        LikenessError: the disk is full or the folder cannot be written.
-    """
-    _move_into_place(path, lambda partial: picture.save(partial, format="PNG"))
-
-
-def _move_into_place(path: Path, write: Any) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as err:
-        partial.unlink(missing_ok=True)
-        raise LikenessError(f"{path.name} could not be written to {path.parent}: {err}; free some "
-                            "disk space or mend the folder's rights.") from err
+    """Write a picture, whole or not at all."""
+    write_whole(path, lambda partial: picture.save(partial, format="PNG"))

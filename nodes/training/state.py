@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import LikenessError
+from ..files import write_whole
 
 FORMAT = 1
 
@@ -31,24 +32,21 @@ class RunState:
 
 
 def write_state(path: Path, state: RunState) -> None:
-    """Store a state under a temporary name and move it into place.
+    """Store a state, whole or not at all.
 
     Raises:
         LikenessError: the disk is full or the folder cannot be written; the old state stays.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    stored = {"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
+              "losses": list(state.losses)}
+
+    def write(partial: Path) -> None:
         with partial.open("wb") as file:
-            torch.save({"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
-                        "losses": list(state.losses)}, file)
+            torch.save(stored, file)
             file.flush()
             os.fsync(file.fileno())  # a name must not point at data that a power loss can take
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as err:  # torch reports a failed write as a RuntimeError
-        partial.unlink(missing_ok=True)
-        raise LikenessError(f"The training state could not be written to {path.parent} ({err}); "
-                            "free some disk space or choose another output folder.") from err
+
+    write_whole(path, write)
 
 
 def read_state(path: Path, key: str) -> RunState | None:

@@ -78,7 +78,8 @@ def _shipped() -> list[Path]:
 
 
 def test_shipped_code_opens_no_network_and_runs_no_strings():
-    pattern = re.compile(r"(?<![.\w])(eval|exec)\(|^\s*(import|from) (requests|urllib|socket|subprocess)\b",
+    pattern = re.compile(r"(?<![.\w])(eval|exec)\(|"
+                         r"^\s*(import|from) (requests|urllib|socket|subprocess)\b",
                          re.MULTILINE)
     for path in _shipped():
         if path.suffix == ".py":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import folder_paths
+import numpy as np
 import pytest
 import torch
 from likeness.nodes import runtime
@@ -15,6 +16,7 @@ from likeness.nodes.dataset.nodes import (
     LikenessSubject,
 )
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.images import read_photo, to_uint8
 from PIL import Image
 
 CURATE = {"min_face": 128, "min_sharpness": 40.0, "soft_sharpness": 100.0,
@@ -47,10 +49,11 @@ def test_the_path_from_a_folder_to_a_subject(host):
     assert sheet.dtype == torch.float32
 
 
-def test_the_curation_report_is_also_a_file(host):
+def test_the_curation_report_and_its_sheet_are_also_files(host):
     result = LikenessCuratePhotos.execute(load("photos"), **CURATE)
     data = json.loads(result.result[2])
-    (file,) = (host / "output" / "likeness").iterdir()
+    file, sheet = sorted((host / "output" / "likeness").iterdir())
+    assert np.array_equal(read_photo(sheet), to_uint8(result.result[1][0]))
     assert data["report"] == str(file) and json.loads(file.read_text()) == data
     assert file.name.startswith("curation-") and file.suffix == ".json"
 

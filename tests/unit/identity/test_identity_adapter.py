@@ -85,7 +85,7 @@ def test_a_missing_tensor_is_named(sd15, tools, lost):
 @pytest.mark.parametrize("name", ["cut.safetensors", "cut.bin"])
 def test_a_damaged_file_is_one_sentence(tmp_path: Path, name: str):
     (tmp_path / name).write_bytes(b"\x80\x04 not weights at all")
-    with pytest.raises(LikenessError, match=f"`{name}` cannot be read .*download it again"):
+    with pytest.raises(LikenessError, match=f"`{name}` cannot be read .*get it again"):
         read_adapter(tmp_path / name, runtime.load_weights)
 
 

@@ -9,6 +9,7 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
+from likeness.nodes import files
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.images import to_image
 from likeness.nodes.scoring import report as reports
@@ -148,7 +149,7 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeyp
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(reports.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(LikenessError, match="No space left"):
         reports.write_json(tmp_path / "report.json", {"a": 1})
     assert not list(tmp_path.iterdir())

@@ -77,7 +77,12 @@ def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Rec
     latent = base.process_latent_in(raw[None].float()).detach().clone()
 
     def encode(key: str) -> conds.ModelConds:
-        return conds.model_conds(base, texts[key], item, latent, recipe.guidance, device)
+        text = texts[key]
+        try:
+            return conds.model_conds(base, text, item, latent, recipe.guidance, device)
+        except KeyError as err:
+            raise LikenessError(f"The captions' encoding lacks {err}, which this model needs; run "
+                                "Prepare Training with its own CLIP.") from err
 
     empty = encode("") if recipe.caption_dropout > 0 else None
     return Sample(item.photo, latent[0], mask.clone(), encode(item.conditioning_key), empty)

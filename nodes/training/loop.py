@@ -47,12 +47,15 @@ def check_trainable(model: Any) -> None:
     """Refuse a MODEL that carries what training would have to ignore.
 
     Raises:
-        LikenessError: attention patches, hooks or injections are on the model.
+        LikenessError: attention patches, wrappers, hooks or injections are on the model.
     """
     options = model.model_options.get("transformer_options", {})
-    carried = [name for name in ("patches", "patches_replace")
-               if any(options.get(name, {}).values())]
-    carried += [name for name in ("hook_patches", "injections") if getattr(model, name, None)]
+    found = {"patches": any(options.get("patches", {}).values()),
+             "patches_replace": any(options.get("patches_replace", {}).values()),
+             "a wrapper": "model_function_wrapper" in model.model_options
+                          or any(model.wrappers.values()),
+             "hooks": model.hook_patches, "injections": model.injections}
+    carried = [name for name, present in found.items() if present]
     if carried:
         raise LikenessError(
             f"The MODEL carries {' and '.join(carried)} of other nodes, which training would not "
@@ -114,6 +117,11 @@ class Trainer:
                     result = self._step(places)
                 except runtime.OutOfMemory as err:
                     raise LikenessError(self._out_of_memory()) from err
+                except RuntimeError as err:
+                    if self.step == 0 and "shapes cannot be multiplied" in str(err):
+                        raise LikenessError("The captions' encoding does not fit this model; "
+                                            "run Prepare Training with its own CLIP.") from err
+                    raise
                 yield result
 
     def state(self, key: str) -> RunState:

@@ -92,7 +92,11 @@ def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
     tensors = export.lora_tensors(trainer.adapters, names, job.recipe,
                                   export.FILE_TYPES[job.file_type])
     export.write_lora(path, tensors, fields)
-    patched, error = export.check_file(path, job.model, trainer)
+    try:
+        patched, error = export.check_file(path, job.model, trainer)
+    except BaseException:  # a file that is not proven must not lie among those that are
+        path.unlink(missing_ok=True)
+        raise
     state_path.unlink(missing_ok=True)
     report = _report(job, trainer, path, key, seconds, error, state.step if state else 0)
     return Outcome(patched, tensors, tuple(trainer.losses), path, report)

@@ -194,6 +194,23 @@ def test_a_model_with_attention_patches_is_refused(tmp_path):
         _trainer("sd15", tmp_path, model=model)
 
 
+def test_a_model_with_a_wrapper_is_refused(tmp_path):
+    model = training_models.make_model("sd15")
+    model.add_wrapper("apply_model", lambda executor, *arguments: executor(*arguments))
+    with pytest.raises(LikenessError, match="carries a wrapper of other nodes"):
+        _trainer("sd15", tmp_path, model=model)
+
+
+def test_captions_of_another_text_encoder_are_named(tmp_path):
+    model = training_models.make_model("sdxl")
+    narrow = training_models.make_training_set(tmp_path, "sd15")
+    with pytest.raises(LikenessError, match="lacks 'pooled_output'.*its own CLIP"):
+        Trainer(model, narrow, _recipe(), 1)
+    with pytest.raises(LikenessError, match="does not fit this model.*its own CLIP"):
+        _train(Trainer(training_models.make_model("sd15"),
+                       training_models.make_training_set(tmp_path, "sdxl"), _recipe(), 1))
+
+
 def test_a_lora_already_on_the_model_takes_part_and_stays(tmp_path):
     model = training_models.make_model("sd15")
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"

@@ -93,6 +93,8 @@ def test_the_reload_check_fails_for_a_file_with_another_scale(tmp_path, monkeypa
     monkeypatch.setattr(export, "lora_tensors", wrong)
     with pytest.raises(LikenessError, match="does not load as it was trained"):
         session.run(_job("sd15", tmp_path), _ignore)
+    assert not list((tmp_path / "loras").iterdir())
+    assert len(list((tmp_path / "work").glob("*.state"))) == 1
 
 
 def test_the_reload_check_fails_for_a_file_without_a_layer(tmp_path, monkeypatch):

@@ -95,11 +95,13 @@ def _measure(case: Case, folder: Path) -> dict[str, Any]:
     training_models.TEXT[case.model] = (case.width, 0, 4)
     model = training_models.make_model(case.model)
     contenders: dict[str, Callable[[], list[float]]] = {
-        "ours_checkpointed": lambda: _ours(case, model, folder, checkpointing=True),
-        "ours": lambda: _ours(case, model, folder, checkpointing=False),
-        "core_checkpointed": lambda: _core(case, model, "fp32", checkpointing=True),
-        "core": lambda: _core(case, model, "fp32", checkpointing=False),
-        "core_default": lambda: _core(case, model, "bf16", checkpointing=True),
+        "ours_fp32": lambda: _ours(case, model, folder, "float32", checkpointing=False),
+        "core_fp32": lambda: _core(case, model, "fp32", checkpointing=False),
+        "ours_fp32_checkpointed": lambda: _ours(case, model, folder, "float32", True),
+        "core_fp32_checkpointed": lambda: _core(case, model, "fp32", True),
+        "ours_bf16_checkpointed": lambda: _ours(case, model, folder, "bfloat16", True),
+        "core_bf16_checkpointed": lambda: _core(case, model, "bf16", True),  # core's default
+        "ours_bf16": lambda: _ours(case, model, folder, "bfloat16", checkpointing=False),
     }
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(case.rounds):
@@ -111,14 +113,17 @@ def _measure(case: Case, folder: Path) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.model.diffusion_model.parameters()),
         "seconds": {name: round(value, 4) for name, value in medians.items()},
         "core_over_ours": {
-            "plain": round(medians["core"] / medians["ours"], 3),
-            "checkpointed": round(medians["core_checkpointed"] / medians["ours_checkpointed"], 3),
-            "defaults": round(medians["core_default"] / medians["ours_checkpointed"], 3),
-            "core_default_over_ours_plain": round(medians["core_default"] / medians["ours"], 3)},
+            name: round(medians[f"core_{theirs}"] / medians[f"ours_{ours}"], 3)
+            for name, theirs, ours in (
+                ("fp32", "fp32", "fp32"),
+                ("fp32_checkpointed", "fp32_checkpointed", "fp32_checkpointed"),
+                ("bf16_checkpointed", "bf16_checkpointed", "bf16_checkpointed"),
+                ("core_default_over_ours_bf16", "bf16_checkpointed", "bf16"))},
     }
 
 
-def _ours(case: Case, model: Any, folder: Path, checkpointing: bool) -> list[float]:
+def _ours(case: Case, model: Any, folder: Path, precision: str,
+          checkpointing: bool) -> list[float]:
     import training_models
     from likeness.nodes.training.loop import Trainer
     from likeness.nodes.training.recipes import LoRARecipe
@@ -126,7 +131,7 @@ def _ours(case: Case, model: Any, folder: Path, checkpointing: bool) -> list[flo
     training_set = training_models.make_training_set(
         folder, case.model, ((case.latent, case.latent),) * PHOTOS, tokens=77)
     recipe = LoRARecipe(steps=case.steps + 1, rank=RANK, alpha=float(RANK), batch_size=case.batch,
-                        gradient_checkpointing=checkpointing)
+                        gradient_checkpointing=checkpointing, precision=precision)
     seconds = []
     with closing(Trainer(model, training_set, recipe, seed=1).run()) as steps:
         for _ in range(recipe.steps):
@@ -197,5 +202,6 @@ if __name__ == "__main__":
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     chosen = parser.parse_args().json
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     logger.addHandler(logging.StreamHandler(sys.stdout))
     main(chosen)

@@ -47,24 +47,23 @@ def is_norm(module: nn.Module) -> bool:
 
 def blocks(root: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a diffusion model, none inside another."""
-    found, covered = [], set()
-
-    def take(block: nn.Module) -> None:
-        found.append(block)
-        covered.update(block.modules())
-
-    for module in root.modules():  # the outer before the inner
-        if type(module).__name__ in _BLOCKS and module not in covered:
-            take(module)
-    for group in root.modules():
-        for block in group if isinstance(group, nn.ModuleList) else ():
-            inside = list(block.modules())
-            whole = not any(inner in covered or isinstance(inner, nn.ModuleList)
-                            for inner in inside)
-            # A resampling layer or a norm alone is in such lists too, and saves nothing.
-            if whole and len(inside) > 1 and any(map(is_norm, inside)):
-                take(block)
+    found: list[nn.Module] = []
+    covered: set[nn.Module] = set()
+    known = [module for module in root.modules() if type(module).__name__ in _BLOCKS]
+    listed = [member for group in root.modules() if isinstance(group, nn.ModuleList)
+              for member in group if _is_block(member)]
+    # Inner lists hold blocks too where an outer one holds whole stages: the smallest come first.
+    for block in known + sorted(listed, key=lambda block: sum(1 for _ in block.modules())):
+        inside = set(block.modules())
+        if not inside & covered:
+            found.append(block)
+            covered |= inside
     return found
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a member of a list is worth running twice; a resampling layer or a norm is not."""
+    return any(module.children()) and any(is_norm(inner) for inner in module.modules())
 
 
 def check_layer(path: str, module: nn.Module) -> None:

@@ -80,4 +80,4 @@ def test_twenty_steps_on_sd15_equal_diffusers_with_peft(tmp_path):
         layer = trainer.adapters.layers[path]
         theirs = ALPHA / RANK * module.lora_B["default"].weight @ module.lora_A["default"].weight
         difference = (layer.difference().flatten(1) - theirs).norm().item()
-        assert difference < 2e-3 * theirs.norm().item(), path
+        assert difference < 2e-4 * theirs.norm().item(), path

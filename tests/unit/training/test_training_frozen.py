@@ -230,6 +230,17 @@ def test_blocks_are_found_once_each_and_cover_the_adapters():
             inside)
 
 
+def test_lists_inside_a_block_and_stages_around_blocks_do_not_hide_the_blocks():
+    def block():
+        inner = nn.ModuleList([nn.Linear(4, 4), nn.Dropout()])  # as attention outputs are kept
+        return nn.ModuleDict({"norm": nn.LayerNorm(4), "out": inner})
+
+    stages = nn.ModuleList([nn.ModuleDict({"blocks": nn.ModuleList([block(), block()]),
+                                           "norm": nn.LayerNorm(4)}) for _ in range(2)])
+    found = frozen.blocks(nn.ModuleDict({"stages": stages}))
+    assert found == [member for stage in stages for member in stage["blocks"]]
+
+
 def test_layers_of_another_extension_are_refused():
     foreign = type("PackedLinear", (nn.Linear,), {"__module__": "other_pack.layers"})(4, 4)
     with pytest.raises(LikenessError, match="PackedLinear of another extension"):

@@ -188,7 +188,8 @@ def _file_figures(folder: Path) -> dict[str, Any]:
     training_models.TEXT["demo"] = (768, 0, 4)
     model = training_models.make_model("demo")
     training_set = training_models.make_training_set(folder, "demo", ((16, 16),), tokens=77)
-    subject = Subject("bench", "ohwx", "person", (), (), {}, {}, np.zeros((478, 3)))
+    subject = Subject(training_set.subject, training_set.trigger, "person", (), (), {}, {},
+                      np.zeros((478, 3)))
     job = session.Job(model, training_set, subject, LoRARecipe(steps=2), 1, "bench",
                       folder / "loras", folder / "work")
     report = session.run(job, lambda result: None).report

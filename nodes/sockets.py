@@ -6,6 +6,7 @@ Coordinates are pixels of the upright photo (EXIF applied), x to the right, y do
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -132,6 +133,11 @@ class Subject:
     mesh: np.ndarray  # (478, 3) mean canonical face of this person
 
     @property
+    def folder_name(self) -> str:
+        """The name as one folder below the host's output folder."""
+        return re.sub(r"[^\w.-]+", "_", self.name)
+
+    @property
     def photos(self) -> tuple[Photo, ...]:
         """Every photo of the subject, in the order of the embeddings."""
         return self.references + self.held_out
@@ -159,6 +165,8 @@ class TrainingSet:
     conditionings: Mapping[str, Path]  # caption key -> safetensors written by dataset.cache
     folder: Path
     key: str  # content hash of everything that went in
+    subject: str  # Subject.name
+    trigger: str
 
 
 @dataclass(frozen=True)

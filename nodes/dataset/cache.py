@@ -79,7 +79,8 @@ def prepare(subject: Subject, settings: PrepareSettings, encoders: Encoders, fol
     files = [item.latent_file.name for item in items]
     captions = [item.caption for item in items]
     total = _key(json.dumps([files, captions, sorted(p.name for p in conditionings.values())]))
-    return TrainingSet(items, conditionings, folder, total), prepared
+    made = TrainingSet(items, conditionings, folder, total, subject.name, subject.trigger)
+    return made, prepared
 
 
 def _key(text: str) -> str:

@@ -57,7 +57,7 @@ class LikenessPrepareTraining(io.ComfyNode):
     @classmethod
     def execute(cls, subject, vae, clip, resolution, framing, caption_template):
         settings = PrepareSettings(resolution, framing, caption_template)
-        folder = runtime.output_directory() / "likeness" / subject.name / "training_set"
+        folder = runtime.output_directory() / "likeness" / subject.folder_name / "training_set"
         training_set, prepared = prepare(subject, settings, _encoders(vae, clip), folder,
                                          runtime.progress_callback(len(subject.references)))
         sheet = to_image(np.stack([_thumbnail(entry) for entry in prepared]))

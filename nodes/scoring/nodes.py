@@ -77,7 +77,7 @@ class LikenessScore(io.ComfyNode):
                                 runtime.progress_callback(len(pictures)))
         ranked = rank(scores)
         order = [score.index for score in ranked]
-        saved = save_pictures(images[order], subject.name, save_prefix, cls)
+        saved = save_pictures(images[order], subject.folder_name, save_prefix, cls)
         report, sheet, shown = write_report(ranked, measure, [pictures[i] for i in order], saved)
         text = json.dumps(report.data, indent=1)
         return io.NodeOutput(to_image(np.asarray(sheet)), images[order], report.accepted, text,
@@ -85,12 +85,12 @@ class LikenessScore(io.ComfyNode):
                                          **ui.PreviewText(text).as_dict()})
 
 
-def save_pictures(images: torch.Tensor, subject: str, prefix: str,
+def save_pictures(images: torch.Tensor, folder_name: str, prefix: str,
                   cls: type[io.ComfyNode]) -> list[dict[str, str]]:
     """Save the ranked pictures as PNG with their workflow; none when the prefix is empty."""
     if not prefix.strip():
         return []
-    prefix = prefix.replace(SUBJECT_FIELD, reports.folder_name(subject))
+    prefix = prefix.replace(SUBJECT_FIELD, folder_name)
     folder = runtime.contained(runtime.output_directory(), prefix).parent
     before = set(folder.glob("*.png"))
     try:
@@ -106,7 +106,7 @@ def write_report(ranked: list[Score], measure: Yardstick, pictures: list[np.ndar
                  saved: list[dict[str, str]]) -> tuple[LikenessReport, Image.Image, dict[str, str]]:
     """Write sheet and report below output/likeness/<subject>; the last is the sheet's place."""
     output = runtime.output_directory()
-    subfolder = Path("likeness") / reports.folder_name(measure.subject.name)
+    subfolder = Path("likeness") / measure.subject.folder_name
     number = reports.next_number(output / subfolder, "scores")
     file = output / subfolder / f"scores_{number:05}.json"
     report = reports.build(

@@ -12,7 +12,6 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import LikenessError
 from ..faces import backends
 from ..files import write_whole
 from ..sockets import Verdict
@@ -107,19 +106,6 @@ def _entry(place: int, score: Score, file: Path | None) -> dict[str, Any]:
 
 def _round(value: float | None, digits: int = 4) -> float | None:
     return None if value is None else round(float(value), digits)
-
-
-def folder_name(name: str) -> str:
-    """A subject's name as one folder below the host's output folder.
-
-    Raises:
-        LikenessError: nothing of the name can be used.
-    """
-    safe = re.sub(r"[^\w.-]+", "_", name).strip("._")
-    if not safe:
-        raise LikenessError(f"`{name}` gives no folder name; use letters or digits in the "
-                            "subject's name.")
-    return safe
 
 
 def next_number(folder: Path, stem: str) -> int:

@@ -61,7 +61,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe,
         return [_sample(base, item, texts, recipe, device) for item in training_set.items]
     except (OSError, KeyError) as err:
         raise LikenessError(f"The training set in {training_set.folder} is incomplete ({err}); "
-                            "run Prepare Training again.") from err
+                            "change a setting of Prepare Training or restart ComfyUI, so that it "
+                            "runs again.") from err
 
 
 def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Recipe,

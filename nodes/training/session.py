@@ -77,6 +77,12 @@ def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
     if job.file_type not in export.FILE_TYPES:
         raise LikenessError(f"`file_precision` must be one of {', '.join(export.FILE_TYPES)}, got "
                             f"{job.file_type}.")
+    made_from = job.training_set.subject, job.training_set.trigger
+    if made_from != (job.subject.name, job.subject.trigger):
+        raise LikenessError(f"The training set was made from `{made_from[0]}` (trigger "
+                            f"{made_from[1]}), not from `{job.subject.name}` (trigger "
+                            f"{job.subject.trigger}); connect one Subject to Prepare Training and "
+                            "to Train.")
     trainer = Trainer(job.model, job.training_set, job.recipe, job.seed)
     names = export.key_names(trainer.patcher, trainer.adapters)
     key = run_key(job, trainer)

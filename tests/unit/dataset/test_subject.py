@@ -12,7 +12,7 @@ from likeness.nodes.dataset.judge import Rules
 from likeness.nodes.dataset.subject import SubjectSettings, make_subject, split
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.embed import embed_photo, leave_one_out
-from likeness.nodes.sockets import HeadPose, Reason, Verdict
+from likeness.nodes.sockets import HeadPose, Reason, Subject, Verdict
 
 SETTINGS = SubjectSettings("Barack", "ohwx", "man", held_out=1, include_unsure=False)
 
@@ -141,3 +141,8 @@ def test_a_useless_setting_is_named(field, value):
 
 def test_names_of_any_script_are_welcome():
     assert settings(name="Zo\u00eb M\u00fcller-\u674e").name == "Zo\u00eb M\u00fcller-\u674e"
+
+
+def test_a_name_with_spaces_becomes_one_folder():
+    subject = Subject("Ana Maria", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
+    assert subject.folder_name == "Ana_Maria"

@@ -135,16 +135,6 @@ def test_the_sheet_grows_with_the_pictures(count, columns):
     assert sheet_size(count)[0] == 16 + columns * (CELL + 16)
 
 
-@pytest.mark.parametrize("name, folder", [("Obama", "Obama"), ("Ana Maria/../x", "Ana_Maria_.._x"),
-                                          ("..", None), ("***", None)])
-def test_a_subjects_name_becomes_one_folder(name, folder):
-    if folder is None:
-        with pytest.raises(LikenessError, match="folder name"):
-            reports.folder_name(name)
-    else:
-        assert reports.folder_name(name) == folder
-
-
 def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
     def full(source, target):
         raise OSError(28, "No space left on device")

@@ -125,5 +125,5 @@ def test_caption_dropout_without_an_empty_caption_is_refused(tmp_path):
 def test_a_set_whose_files_are_gone_says_so(tmp_path):
     base, training_set, _ = _samples("sd15", tmp_path)
     training_set.items[1].latent_file.unlink()
-    with pytest.raises(LikenessError, match="incomplete .* run Prepare Training again"):
+    with pytest.raises(LikenessError, match="incomplete .* so that it runs again"):
         data.load_samples(base, training_set, LoRARecipe(), CPU)

@@ -304,3 +304,9 @@ def test_the_report_tells_the_figures(tmp_path):
 def test_an_unknown_file_precision_is_refused(tmp_path):
     with pytest.raises(LikenessError, match="`file_precision` must be one of fp16, bf16, fp32"):
         session.run(_job("flux", tmp_path, file_type="int8"), _ignore)
+
+
+def test_a_training_set_of_somebody_else_is_refused(tmp_path):
+    other = dataclasses.replace(SUBJECT, name="Bob", trigger="bbx")
+    with pytest.raises(LikenessError, match=r"made from `Ann` \(trigger ohwx\), not from `Bob`"):
+        session.run(dataclasses.replace(_job("sd15", tmp_path), subject=other), _ignore)

@@ -81,7 +81,8 @@ def make_training_set(folder: Path, name: str, sizes: tuple[tuple[int, int], ...
             f"photo{index}.jpg", f"{index:064x}", f"caption {index}", (across * 8, height * 8),
             (1000, 1500), (100.0, 200.0, 100.0 + across * 16, 200.0 + height * 16), path,
             f"caption {index}"))
-    return TrainingSet(tuple(items), files, folder, f"set-{name}-{seed}-{len(sizes)}")
+    return TrainingSet(tuple(items), files, folder, f"set-{name}-{seed}-{len(sizes)}",
+                       "Ann", "ohwx")
 
 
 def tree(model: Any) -> list[tuple]:

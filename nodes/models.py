@@ -17,16 +17,16 @@ _FOLDERS = (FACE_ADAPTERS, RESTORERS, RECOGNISERS)
 
 
 def register_folders() -> None:
-    """Add the pack's model folders to the host, keeping existing registrations.
+    """Add the pack's model folders to the host.
 
-    A folder made by `add_model_folder_path` alone has an empty extension set and lists every file.
+    Where another pack has registered a folder, its choice of extensions stays: they decide what
+    that pack's own combos list.
     """
-    extensions = folder_paths.supported_pt_extensions | {".onnx"}
     for name in _FOLDERS:
         path = str(Path(folder_paths.models_dir) / name)
-        known, allowed = folder_paths.folder_names_and_paths.get(name, ([], set()))
+        known, extensions = folder_paths.folder_names_and_paths.get(name, ([], _extensions()))
         paths = list(known) if path in known else [*known, path]
-        folder_paths.folder_names_and_paths[name] = (paths, set(allowed) | extensions)
+        folder_paths.folder_names_and_paths[name] = (paths, extensions)
     backends.set_model_roots(recogniser_roots)
 
 
@@ -36,8 +36,13 @@ def recogniser_roots() -> list[Path]:
 
 
 def file_names(folder: str) -> list[str]:
-    """The files a combo may offer from a model folder."""
-    return folder_paths.get_filename_list(folder)
+    """The files a combo may offer from a model folder, whatever else lies there."""
+    return [name for name in folder_paths.get_filename_list(folder)
+            if Path(name).suffix.lower() in _extensions()]
+
+
+def _extensions() -> set[str]:
+    return folder_paths.supported_pt_extensions | {".onnx"}
 
 
 def full_path(folder: str, name: str) -> Path:

@@ -41,7 +41,11 @@ def contained(base: Path, relative: str) -> Path:
     Raises:
         LikenessError: the path leaves the folder (absolute paths, `..`, links).
     """
-    path = (base / relative).resolve()
+    try:
+        path = (base / relative).resolve()
+        path.exists()
+    except (OSError, ValueError) as err:  # too long a name, or a NUL character
+        raise LikenessError(f"`{relative[:80]}` cannot be a path; give one inside {base}.") from err
     if path != base and base not in path.parents:
         raise LikenessError(f"`{relative}` lies outside {base}; give a path inside that folder.")
     return path

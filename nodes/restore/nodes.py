@@ -145,10 +145,10 @@ class LikenessRestoreFaces(io.ComfyNode):
                 images, network_of(restorer, fidelity),
                 make_judge(subject, judge, allowed_loss, guard), settings,
                 runtime.progress_callback(len(images)))
-        report = pipeline.report(entries, restorer, settings, judge)
-        return io.NodeOutput(images, json.dumps(report, indent=1), ui={
+        text = json.dumps(pipeline.report(entries, restorer, settings, judge), indent=1)
+        return io.NodeOutput(images, text, ui={
             **ui.PreviewImage(images, cls=cls).as_dict(),
-            **ui.PreviewText(report["text"]).as_dict()})
+            **ui.PreviewText(text).as_dict()})
 
 
 NODES: list[type[io.ComfyNode]] = [LikenessLoadRestorer, LikenessRestoreFaces]

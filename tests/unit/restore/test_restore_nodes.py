@@ -57,7 +57,8 @@ def test_the_report_and_a_preview_are_in_the_history(portrait, sharpen, obama):
     assert report["faces_restored"] == 1
     assert report["mean_likeness_before"] == report["images"][0]["faces"][0]["likeness_before"]
     assert len(shown["images"]) == 1
-    assert shown["text"] == ("1 of 1 faces were restored.",)
+    assert json.loads(shown["text"][0]) == report
+    assert report["text"] == "1 of 1 faces were restored."
 
 
 def test_a_harmful_restorer_gives_the_same_pictures_and_says_so(portrait, somebody_else, obama):

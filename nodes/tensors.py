@@ -70,3 +70,29 @@ def fingerprint(state: Mapping[str, torch.Tensor], samples: int = 64) -> str:
         step = max(1, flat.numel() // samples)
         digest.update(flat[::step].to("cpu", torch.float32).numpy().tobytes())
     return digest.hexdigest()
+
+
+def patch_fingerprint(patcher: Any) -> str:
+    """Identify the weight patches of a host's patcher by content; empty when it has none.
+
+    The host's own `patches_uuid` is drawn anew each time a workflow runs.
+    """
+    if not patcher.patches:
+        return ""
+    tensors: dict[str, torch.Tensor] = {}
+    plain: list[str] = []
+
+    def collect(name: str, value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value
+        elif isinstance(value, (list, tuple)):
+            for place, part in enumerate(value):
+                collect(f"{name}.{place}", part)
+        elif hasattr(value, "weights"):  # an adapter of comfy.weight_adapter
+            collect(f"{name}.{type(value).__name__}", value.weights)
+        else:
+            plain.append(f"{name} {getattr(value, '__qualname__', None) or repr(value)}")
+
+    for key in sorted(patcher.patches):
+        collect(key, patcher.patches[key])
+    return hashlib.sha256("\n".join([fingerprint(tensors), *plain]).encode()).hexdigest()

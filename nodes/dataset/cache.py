@@ -22,6 +22,9 @@ from .crop import Crop, choose_crop, cut, cut_mask, make_buckets
 # Crops of the same photo that need more than this many output pixels per photo pixel look soft.
 SOFT_ENLARGEMENT = 1.5
 
+# Raised when the same photo, caption and encoders begin to give other files (a changed face mask).
+FORMAT = 2
+
 
 @dataclass(frozen=True)
 class PrepareSettings:
@@ -88,7 +91,7 @@ def _key(text: str) -> str:
 
 
 def _encode_text(text: str, encoders: Encoders, folder: Path) -> Path:
-    path = folder / f"{_key(encoders.text_key + text)}.text.safetensors"
+    path = folder / f"{_key(json.dumps([FORMAT, encoders.text_key, text]))}.text.safetensors"
     if not path.exists():
         write_conditioning(path, encoders.encode_text(text))
     return path
@@ -98,7 +101,7 @@ def _encode_photo(photo: Photo, crop: Crop, text: str, conditioning_key: str, en
                   folder: Path) -> PreparedPhoto:
     source = reread_photo(photo.file, photo.name)
     pixels = cut(source, crop)
-    name = _key(json.dumps([photo.sha256, photo.face.box, crop.box, crop.bucket,
+    name = _key(json.dumps([FORMAT, photo.sha256, photo.face.box, crop.box, crop.bucket,
                             encoders.image_key]))
     path = folder / f"{name}.latent.safetensors"
     if not path.exists():

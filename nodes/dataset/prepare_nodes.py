@@ -12,7 +12,7 @@ from .. import runtime
 from ..errors import LikenessError
 from ..images import to_image
 from ..schema import SubjectType, TrainingSetType, schema
-from ..tensors import fingerprint
+from ..tensors import fingerprint, patch_fingerprint
 from .cache import Encoders, PreparedPhoto, PrepareSettings, prepare, report
 from .caption import DEFAULT_TEMPLATE
 from .crop import FRAMINGS
@@ -76,11 +76,20 @@ def _encoders(vae, clip) -> Encoders:
     def encode_text(text: str):
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
-    # A patched encoder (a text-encoder LoRA) is another encoder: its patch id is part of the key.
-    patched = f"{clip.patcher.patches_uuid}" if clip.patcher.patches else ""
     return Encoders(vae.encode, encode_text,
                     image_key=fingerprint(vae.first_stage_model.state_dict()),
-                    text_key=fingerprint(clip.cond_stage_model.state_dict()) + patched)
+                    text_key=_text_key(clip))
+
+
+def _text_key(clip) -> str:
+    """Name a text encoder by all that decides its encoding.
+
+    Clones with another end layer (CLIP Set Last Layer) or a LoRA share their weights.
+    """
+    settings = {name: getattr(clip, name, None)
+                for name in ("layer_idx", "tokenizer_options", "use_clip_schedule")}
+    return json.dumps([fingerprint(clip.cond_stage_model.state_dict()),
+                       patch_fingerprint(clip.patcher), settings], sort_keys=True, default=repr)
 
 
 def _thumbnail(entry: PreparedPhoto, side: int = 384) -> np.ndarray:

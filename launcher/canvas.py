@@ -1,8 +1,8 @@
-"""Turns an API prompt into a graph for the canvas (format 0.4) and back.
+"""Draws an API prompt as a graph for the canvas (format 0.4).
 
 The API prompts under workflows/api/ are written by hand; the graphs beside them are drawn from
 them, so both always say the same. Run inside a host's environment:
-`python launcher/canvas.py NAME object_info.json` writes workflows/NAME.json.
+`python -m launcher.canvas NAME object_info.json` writes workflows/NAME.json.
 """
 
 from __future__ import annotations
@@ -60,28 +60,6 @@ def to_graph(prompt: dict, object_info: Info, layout: dict) -> dict:
     return {"last_node_id": max(node["id"] for node in placed), "last_link_id": len(links),
             "nodes": placed, "links": links, "groups": groups, "config": {},
             "extra": {"ds": {"scale": 0.6, "offset": [60, 80]}}, "version": 0.4}
-
-
-def to_prompt(graph: dict, object_info: Info) -> dict:
-    """Read a graph as the frontend would queue it; notes are left out."""
-    links = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
-    prompt = {}
-    for node in graph["nodes"]:
-        if node["type"] not in object_info:
-            continue
-        values = iter(node.get("widgets_values", []))
-        linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"]
-                  if slot["link"] is not None}
-        inputs = {}
-        for name, kind, options in input_specs(object_info[node["type"]]):
-            if is_widget(kind, options):
-                inputs[name] = next(values)
-                if options.get("control_after_generate"):
-                    next(values)
-            if name in linked:
-                inputs[name] = linked[name]
-        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
-    return prompt
 
 
 def _is_link(value: Any) -> bool:

@@ -27,7 +27,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         os.replace(partial, path)
-    except (OSError, RuntimeError, SafetensorError) as err:  # torch's and safetensors' own kinds
+    except (OSError, SafetensorError) as err:  # safetensors reports a failed write in its own kind
         reason = getattr(err, "strerror", None) or err
         raise LikenessError(f"{path.name} could not be written to {path.parent} ({reason}); free "
                             "some disk space or choose another folder.") from err

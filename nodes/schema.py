@@ -40,6 +40,8 @@ def schema(node_id: str, *, feature: str, **fields: Any) -> io.Schema:
 def seed(tooltip: str = "Decides every random choice of this node.") -> io.Int.Input:
     """The seed input shared by nodes that draw random numbers.
 
-    The canvas does not change it after a run: a new seed would train anew each time.
+    The canvas must not change it after a run, a new seed would train anew each time; without the
+    explicit False it does so for every input of this name.
     """
-    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip=tooltip)
+    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=False,
+                        tooltip=tooltip)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 from collections.abc import Mapping
@@ -40,9 +41,13 @@ def write_state(path: Path, state: RunState) -> None:
     stored = {"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
               "losses": list(state.losses)}
 
+    # Through memory: torch reports a failed write as a RuntimeError like any other.
+    content = io.BytesIO()
+    torch.save(stored, content)
+
     def write(partial: Path) -> None:
         with partial.open("wb") as file:
-            torch.save(stored, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())  # a name must not point at data that a power loss can take
 

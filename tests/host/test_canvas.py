@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher import canvas
+
 ROOT = Path(__file__).resolve().parents[2]
 GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -55,6 +57,14 @@ def _load(page, graph: dict) -> dict:
                                groups: window.app.graph._groups.map(g => g.title),
                                count: nodes.length})
     }""", graph))
+
+
+@pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+def test_the_graph_is_drawn_from_the_api_file(object_info, path):
+    prompt = json.loads((ROOT / "workflows" / "api" / path.name).read_text())
+    layout = json.loads((canvas.LAYOUTS / path.name).read_text())
+    assert json.loads(path.read_text()) == canvas.to_graph(prompt, object_info, layout), (
+        f"draw it again: python -m launcher.canvas {path.stem} OBJECT_INFO.json")
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .problems import Problem
+from .writing import write_whole
 from .websocket import WebSocket
 
 Prompt = dict[str, dict[str, Any]]  # node id -> {class_type, inputs, _meta}
@@ -49,6 +50,10 @@ class FailedPrompt(Problem):
 
 class InterruptedPrompt(Problem):
     """Somebody cancelled the prompt."""
+
+
+class FileNotGiven(Problem):
+    """The server does not give a file away."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +137,30 @@ def failure_sentence(prompt: Prompt, details: Mapping[str, Any]) -> str:
     return f"`{title}` failed: {text if known else f'{kind}: {text}'}"
 
 
+def server_address(text: str) -> str:
+    """The address of a server as a user may write it, `http://` added when no scheme is given.
+
+    Raises:
+        Problem: it is no address of a web server.
+    """
+    url = text.strip().rstrip("/")
+    url = url if "://" in url else f"http://{url}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, or too large
+        usable = False
+    if not usable:
+        raise Problem(f"`{text}` is no address of a ComfyUI server; give one such as "
+                      "http://127.0.0.1:8188.")
+    return url
+
+
 class Client:
     """One user of a ComfyUI server."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = server_address(url)
         self.id = uuid.uuid4().hex
 
     def _request(self, path: str, data: bytes | None = None,
@@ -155,7 +179,26 @@ class Client:
     def get(self, path: str, **query: str) -> Any:
         """GET a path and decode its JSON."""
         text = f"{path}?{urllib.parse.urlencode(query)}" if query else path
-        return json.loads(self._request(text))
+        try:
+            return json.loads(self._request(text))
+        except urllib.error.HTTPError as err:
+            raise self._no_comfyui(f"{err.code} {err.reason} for {path}") from err
+        except ValueError as err:
+            raise self._no_comfyui(f"no JSON for {path}") from err
+
+    def _no_comfyui(self, answer: str) -> Problem:
+        return Problem(f"The server on {self.url} does not answer as ComfyUI does ({answer}); "
+                       "check the address that --server gives.")
+
+    def require_comfyui(self) -> None:
+        """Check that the server is a ComfyUI.
+
+        Raises:
+            Problem: nobody answers, or something else does.
+        """
+        answer = self.get("/system_stats")
+        if not isinstance(answer, dict) or "system" not in answer:
+            raise self._no_comfyui("no `system` in /system_stats")
 
     def post(self, path: str, body: Any) -> Any:
         """POST JSON; None when the answer is empty."""
@@ -176,16 +219,20 @@ class Client:
         """Put a file into a subfolder of the server's input folder; return the name it got there.
 
         Raises:
-            OSError: the file cannot be read.
-            Problem: the server does not take it.
+            Problem: the file cannot be read, or the server does not take it.
         """
+        try:
+            content = file.read_bytes()
+        except OSError as err:
+            raise Problem(f"{file} could not be read: {err.strerror}; put it back or run this "
+                          "again without it.") from err
         boundary = uuid.uuid4().hex
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         quoted = file.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
         fields = (f'--{boundary}\r\nContent-Disposition: form-data; name="subfolder"\r\n\r\n'
                   f'{subfolder}\r\n--{boundary}\r\nContent-Disposition: form-data; '
                   f'name="image"; filename="{quoted}"\r\nContent-Type: {kind}\r\n\r\n')
-        body = fields.encode() + file.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+        body = fields.encode() + content + f"\r\n--{boundary}--\r\n".encode()
         try:
             answer = self._request("/upload/image", body, {
                 "Content-Type": f"multipart/form-data; boundary={boundary}"})
@@ -195,18 +242,20 @@ class Client:
         return str(json.loads(answer)["name"])
 
     def download(self, file: FileReference, target: Path) -> Path:
-        """Fetch a file from the server; it appears under `target` only when it is whole."""
+        """Fetch a file from the server; it appears under `target` only when it is whole.
+
+        Raises:
+            FileNotGiven: the server has no such file, or keeps it.
+            Problem: it cannot be written.
+        """
         query = urllib.parse.urlencode({"filename": file.filename, "subfolder": file.subfolder,
                                         "type": file.type})
         try:
             data = self._request(f"/view?{query}")
         except urllib.error.HTTPError as err:
-            raise Problem(f"The server does not give {file.filename} away ({err.code} "
-                          f"{err.reason}); look in its {file.type} folder.") from err
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".part")
-        partial.write_bytes(data)
-        return partial.replace(target)
+            raise FileNotGiven(f"The server does not give {file.filename} away ({err.code} "
+                               f"{err.reason}); look in its {file.type} folder.") from err
+        return write_whole(target, data)
 
     def queue(self, prompt: Prompt) -> str:
         """Put a prompt into the queue and return its id.

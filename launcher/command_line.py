@@ -85,6 +85,7 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             check(request)
             run_demo(request, _host(options))
         case "serve":
+            server.require_free(options.port)
             _serve(_host(options), options.port)
         case "queue":
             run_queue(Request(options.workflow, options.settings, options.photos, options.out,

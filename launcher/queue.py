@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import server
 from .attach import ready_host
-from .client import Client, FileReference, Prompt, Run
+from .client import Client, Prompt, Run
 from .console import say, step
 from .host import ROOT, Host
 from .photos import list_photos, require_loader, upload_photos
-from .problems import Problem
 from .progress import Progress
+from .results import fetch, reported_paths
 from .workflows import load_workflow, read_settings, require_inputs, with_settings
+from .writing import require_folder
 
 LOG = ROOT / ".host" / "server.log"
-_REPORTED = ("lora", "report")  # keys under which nodes name files that are not pictures
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,17 @@ class Request:
 
 
 @contextmanager
-def local_server(host: Host, port: int | None = None) -> Iterator[server.Server]:
-    """A server of the host for the time of the block, with a temporary folder of its own."""
+def local_server(host: Host, environment: Mapping[str, str] | None = None) -> (
+        Iterator[server.Server]):
+    """A server of the host for the time of the block, with a temporary folder of its own.
+
+    Args:
+        environment: variables that the host gets beside the user's.
+    """
     folders = server.Folders(temp=ROOT / ".host" / "temp")
     with step("Starting ComfyUI"):
-        running = server.start(host.python, host.comfyui, LOG, folders=folders, port=port)
+        running = server.start(host.python, host.comfyui, LOG, folders=folders,
+                               environment=environment)
     with running:
         yield running
 
@@ -66,10 +70,12 @@ def run_queue(request: Request) -> None:
     settings = read_settings(prompt, request.settings)
     photos = list_photos(request.photos) if request.photos else []
     loaders = require_loader(prompt) if photos else []
-    if request.out is not None and request.out.exists() and not request.out.is_dir():
-        raise Problem(f"{request.out} is a file; give a folder with --out.")
+    if request.out is not None:
+        require_folder(request.out, "--out")
     if request.server is not None:
-        _run(Client(request.server), request, prompt, settings, photos, loaders)
+        client = Client(request.server)
+        client.require_comfyui()
+        _run(client, request, prompt, settings, photos, loaders)
         return
     with local_server(ready_host(request.comfyui, request.python)) as running:
         _run(Client(running.url), request, prompt, settings, photos, loaders)
@@ -84,41 +90,17 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         say(f"Uploaded {len(photos)} photos to the server's input folder `{folder}`.")
         prompt = with_settings(prompt, {f"{node}.folder": folder for node in loaders})
     run = run_with_progress(client, prompt)
-    files = tuple(dict.fromkeys(run.files() + reported_files(run)))
-    say(f"Done in {run.seconds:.1f} s with {len(files)} file{'' if len(files) == 1 else 's'}.")
+    say(f"Done in {run.seconds:.1f} s.")
     if request.out is None:
-        for file in files:
-            say(f"  {file.subfolder + '/' if file.subfolder else ''}{file.filename} "
-                "(in the server's output folder)")
+        say("Files in the server's output folder:")
+        for file in run.files():
+            say(f"  {file.subfolder + '/' if file.subfolder else ''}{file.filename}")
+        for path in reported_paths(run):
+            say(f"  {path}")
         return
-    for path in download_all(client, files, request.out):
+    fetched = fetch(client, run, request.out)
+    for path in fetched.files:
         say(f"  {path}")
-
-
-def reported_files(run: Run) -> tuple[FileReference, ...]:
-    """The LoRA and report files that nodes name in their JSON, where the server gives them away."""
-    found = []
-    for node in run.outputs:
-        try:
-            report = json.loads(run.text(node))
-        except ValueError:
-            continue
-        for key in _REPORTED if isinstance(report, dict) else ():
-            below = re.search(r"[\\/]output[\\/](.+)$", str(report.get(key, "")))
-            if below is not None:
-                folder, _, name = below.group(1).replace("\\", "/").rpartition("/")
-                found.append(FileReference(name, folder))
-    return tuple(found)
-
-
-def download_all(client: Client, files: tuple[FileReference, ...], out: Path) -> list[Path]:
-    """Fetch files into a folder, below it as on the server; nothing leaves the folder."""
-    out = out.resolve()
-    paths = []
-    for file in files:
-        target = (out / file.subfolder / file.filename).resolve()
-        if out not in target.parents:
-            raise Problem(f"The server names a file outside the folder, {file.subfolder}/"
-                          f"{file.filename}; it was not fetched.")
-        paths.append(client.download(file, target))
-    return paths
+    for text in fetched.left:
+        say(f"Not fetched, because the server gives away only what lies in its output folder; it "
+            f"is there as {text}.")

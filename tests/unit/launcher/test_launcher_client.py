@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import io
+import json
+import threading
 
 import pytest
 
@@ -19,7 +22,7 @@ from launcher.client import (
 from launcher.photos import list_photos, require_loader
 from launcher.problems import Problem
 from launcher.progress import Progress
-from launcher.queue import reported_files
+from launcher.results import fetch, places, reported_paths
 from launcher.server import free_port
 
 PROMPT = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}, "_meta": {"title": "Model"}},
@@ -89,14 +92,81 @@ def test_a_run_lists_each_saved_file_once_and_no_previews():
     assert run.text("1") == "{}"
 
 
-def test_files_that_nodes_name_in_their_json_are_found_below_the_output_folder():
-    run = Run("id", {
-        "train": {"text": ['{"lora": "/srv/ComfyUI/output/loras/me.safetensors"}']},
-        "score": {"text": ['{"report": "C:\\\\c\\\\output\\\\likeness\\\\me\\\\s.json"}']},
-        "kept": {"text": ['{"lora": "/srv/ComfyUI/models/loras/me.safetensors"}']},
-        "words": {"text": ["no json"]}}, 1.0)
-    assert reported_files(run) == (FileReference("me.safetensors", "loras"),
-                                   FileReference("s.json", "likeness/me"))
+def run_with(**reports):
+    """A run whose nodes show these reports, with one saved picture."""
+    saved = {"filename": "h.png", "subfolder": "likeness/me", "type": "output"}
+    outputs = {node: {"text": [json.dumps(report)]} for node, report in reports.items()}
+    return Run("id", {**outputs, "save": {"images": [saved]}, "words": {"text": ["no json"]}}, 1.0)
+
+
+@pytest.mark.parametrize("path, expected", [
+    ("/srv/ComfyUI/output/loras/me.safetensors", [("loras", "me.safetensors")]),
+    ("C:\\c\\output\\likeness\\me\\s.json", [("likeness/me", "s.json")]),
+    ("/mnt/output/ComfyUI/output/loras/a.safetensors",
+     [("loras", "a.safetensors"), ("ComfyUI/output/loras", "a.safetensors")]),
+    ("/srv/ComfyUI/models/loras/me.safetensors", []),
+])
+def test_a_reported_file_is_looked_for_below_the_last_output_folder_first(path, expected):
+    run = run_with(train={"lora": path})
+    assert reported_paths(run) == (path,)
+    assert [(place.subfolder, place.filename) for place in places(run, path)] == expected
+
+
+def test_a_saved_picture_tells_where_the_output_folder_is():
+    run = run_with(score={"images": [{"file": "/data/results/likeness/me/h.png"}],
+                          "report": "/data/results/likeness/output/s.json"},
+                   train={"lora": "/x/output/loras/me.safetensors"})
+    assert places(run, "/data/results/likeness/output/s.json") == (
+        FileReference("s.json", "likeness/output"),)
+    assert places(run, "/x/output/loras/me.safetensors") == ()
+
+
+@pytest.fixture
+def web():
+    """A web server that gives away h.png alone and says `hello` otherwise; its address."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            refused = self.path.startswith("/view") and "h.png" not in self.path
+            self.send_response(404 if refused else 200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *words):
+            """Keep quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_what_the_server_keeps_is_copied_when_it_is_here_and_else_named(web, tmp_path):
+    here = tmp_path / "models" / "loras" / "me.safetensors"
+    here.parent.mkdir(parents=True)
+    here.write_bytes(b"lora")
+    run = run_with(train={"lora": str(here)}, score={"report": "/elsewhere/output/s.json"})
+    fetched = fetch(Client(web), run, tmp_path / "out")
+    assert [file.relative_to(tmp_path / "out").as_posix() for file in fetched.files] == [
+        "likeness/me/h.png", "loras/me.safetensors"]
+    assert fetched.files[1].read_bytes() == b"lora"
+    assert fetched.left == ("/elsewhere/output/s.json",)
+
+
+def test_a_web_server_that_is_no_comfyui_is_one_sentence(web):
+    with pytest.raises(Problem, match="does not answer as ComfyUI does"):
+        Client(web).require_comfyui()
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(web, tmp_path):
+    (tmp_path / "h.png").mkdir()
+    with pytest.raises(Problem, match="h.png could not be written"):
+        Client(web).download(FileReference("h.png"), tmp_path / "h.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["h.png"]
+
+
+def test_a_photo_that_vanished_is_named(web, tmp_path):
+    with pytest.raises(Problem, match="gone.jpg could not be read: No such file"):
+        Client(web).upload(tmp_path / "gone.jpg", "x")
 
 
 def test_a_server_that_is_not_there_is_one_sentence():

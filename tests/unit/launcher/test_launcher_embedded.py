@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from launcher import cpu_wheels, embedded
-from launcher.command_line import main
 
 
 @pytest.fixture
@@ -61,19 +60,3 @@ def test_this_environment_has_the_pinned_versions():
                   if "==" in line and ";" not in line)
     for name in ("torch", "numpy", "mediapipe", "transformers", "safetensors"):
         assert versions[name] == pinned[name], name
-
-
-@pytest.mark.parametrize("arguments, sentence", [
-    (["queue", "none.json"], "There is no workflow file none.json"),
-    (["demo", "--comfyui", "nowhere"], "There is no ComfyUI in"),
-    (["demo", "--json", "nowhere/x.json"], "The folder of nowhere/x.json does not exist"),
-    (["bench", "nothing"], "There is no bench `nothing`"),
-])
-def test_bad_input_is_one_sentence_on_stderr_and_exit_code_1(capfd, monkeypatch, tmp_path,
-                                                            arguments, sentence):
-    monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 1
-    out, err = capfd.readouterr()
-    assert err.startswith(sentence) or sentence in err
-    assert err.count("\n") == 1
-    assert not list(tmp_path.iterdir())

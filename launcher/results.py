@@ -1,0 +1,116 @@
+"""Gets what a finished run made: the files it shows, and the ones its reports name by path."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .client import Client, FileNotGiven, FileReference, Run
+from .problems import Problem
+from .writing import write_whole
+
+_REPORTED = ("lora", "report")  # keys under which nodes name files that are not pictures
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of fetching a run's files."""
+
+    files: tuple[Path, ...]
+    left: tuple[str, ...]  # paths on the server of what could not be had
+
+
+def reported_paths(run: Run) -> tuple[str, ...]:
+    """The LoRA and report files that nodes name in their JSON, as paths on the server."""
+    found = [report[key] for report in _reports(run) for key in _REPORTED
+             if isinstance(report.get(key), str)]
+    return tuple(dict.fromkeys(path for path in found if re.search(r"[\\/]", path)))
+
+
+def places(run: Run, path: str) -> tuple[FileReference, ...]:
+    """Where below the server's output folder a path may lie, the likeliest first.
+
+    The output folder is known when a report names a saved picture by its whole path; otherwise it
+    may be any folder called `output` in the path.
+    """
+    path = path.replace("\\", "/")
+    roots = _output_roots(run)
+    if roots:
+        inside = [path[len(root):] for root in roots if path.startswith(root)]
+    else:
+        inside = [path[match.end():] for match in re.finditer(r"/output/", path)][::-1]
+    split = [text.rpartition("/") for text in inside]
+    return tuple(FileReference(name, folder) for folder, _, name in split)
+
+
+def _reports(run: Run) -> Iterator[dict[str, Any]]:
+    for node in run.outputs:
+        try:
+            report = json.loads(run.text(node))
+        except ValueError:
+            continue
+        if isinstance(report, dict):
+            yield report
+
+
+def _output_roots(run: Run) -> set[str]:
+    """What stands before a saved file's place in the whole paths that reports name."""
+    ends = [f"/{file.subfolder}/{file.filename}".replace("\\", "/").replace("//", "/")
+            for file in run.files()]
+    texts = [text.replace("\\", "/") for report in _reports(run) for text in _texts(report)]
+    return {text[:-len(end)] + "/" for end in ends for text in texts
+            if text.endswith(end) and len(text) > len(end)}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def fetch(client: Client, run: Run, out: Path) -> Fetched:
+    """Fetch everything into a folder, below it as on the server; nothing leaves the folder.
+
+    A reported file that the server does not give away is copied when this machine has that path.
+
+    Raises:
+        Problem: a picture cannot be had, or the folder cannot be written to.
+    """
+    files = [client.download(file, _inside(out, file)) for file in run.files()]
+    left = []
+    for path in reported_paths(run):
+        file = _fetch_reported(client, run, path, out)
+        if file is None:
+            left.append(path)
+        else:
+            files.append(file)
+    return Fetched(tuple(dict.fromkeys(files)), tuple(left))
+
+
+def _fetch_reported(client: Client, run: Run, path: str, out: Path) -> Path | None:
+    for place in places(run, path):
+        try:
+            return client.download(place, _inside(out, place))
+        except FileNotGiven:
+            continue
+    local = Path(path)
+    try:
+        data = local.read_bytes()
+    except OSError:
+        return None
+    return write_whole(out.resolve() / local.parent.name / local.name, data)
+
+
+def _inside(out: Path, file: FileReference) -> Path:
+    out = out.resolve()
+    target = (out / file.subfolder / file.filename).resolve()
+    if out not in target.parents:
+        raise Problem(f"The server names a file outside the folder, {file.subfolder}/"
+                      f"{file.filename}; it was not fetched.")
+    return target

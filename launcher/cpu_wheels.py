@@ -1,4 +1,4 @@
-"""torch without CUDA for the embedded host: a fifth of the disk space, and what that takes.
+"""torch without CUDA for the embedded host: 1.9 GB on disk instead of 5.3, and how it is done.
 
 PyPI's torchvision and torchaudio are built against CUDA's libraries. torchvision then lacks its
 compiled operators but imports once two of them are declared; torchaudio only has to forget its

@@ -8,7 +8,8 @@ from pathlib import Path
 from .client import Client, Prompt
 from .problems import Problem
 
-EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif"))
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic",
+                        ".heif"))  # what the loader reads
 LOADER = "LikenessLoadPhotos"
 
 

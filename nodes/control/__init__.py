@@ -1,1 +1,1 @@
-
+"""Control maps drawn to their training specification, and stacks of ControlNets."""

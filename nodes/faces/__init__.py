@@ -1,1 +1,1 @@
-
+"""Finding, measuring, aligning and recognising faces: a library without nodes."""

@@ -1,1 +1,1 @@
-
+"""Face embeddings injected into a model while it samples."""

@@ -1,1 +1,1 @@
-
+"""Face restoration behind an identity guard."""

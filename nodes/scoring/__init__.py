@@ -1,1 +1,1 @@
-
+"""Likeness scores against the spread of a person's own photos."""

@@ -1,1 +1,1 @@
-
+"""Headshot styles as data, and the prompts they make."""

@@ -1,1 +1,1 @@
-
+"""Training on the host's own model, beside frozen weights."""

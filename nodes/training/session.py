@@ -16,7 +16,7 @@ import torch
 
 from ..errors import LikenessError
 from ..sockets import Subject, TrainingSet
-from ..tensors import fingerprint
+from ..tensors import fingerprint, patch_fingerprint
 from . import export, objectives
 from .loop import StepResult, Trainer
 from .recipes import LoRARecipe
@@ -25,7 +25,7 @@ from .timesteps import is_flow
 
 logger = logging.getLogger("likeness")
 
-ENGINE = 1  # raised when the same inputs begin to train to other weights
+ENGINE = 2  # raised when the same inputs begin to train to other weights
 STATE_EVERY = 50  # steps between states on disk
 
 
@@ -58,9 +58,28 @@ class Outcome:
 def run_key(job: Job, trainer: Trainer) -> str:
     """Name a run by everything that decides its result."""
     parts = {"engine": ENGINE, "set": job.training_set.key, "recipe": job.recipe.as_dict(),
-             "seed": job.seed, "computes": str(trainer.dtype),
-             "base": fingerprint(trainer.base.diffusion_model.state_dict())}
+             "seed": job.seed, "computes": str(trainer.dtype), "file": job.file_type,
+             "base": fingerprint(_unpatched(trainer)), "patches": patch_fingerprint(trainer.patcher),
+             "sampling": _sampling(trainer.base.model_sampling)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _unpatched(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The base's weights as stored: how many of them carry their patches depends on free memory."""
+    prefix = "diffusion_model."
+    kept = {name.removeprefix(prefix): entry.weight
+            for name, entry in trainer.patcher.backup.items() if name.startswith(prefix)}
+    return {**trainer.base.diffusion_model.state_dict(), **kept}
+
+
+def _sampling(sampling: Any) -> dict[str, Any]:
+    """What a `model_sampling` makes of noise levels; nodes such as ModelSamplingSD3 replace it."""
+    numbers = {name: value for name, value in vars(sampling).items()
+               if isinstance(value, (int, float)) and not name.startswith("_")
+               and name != "training"}
+    # Its nodes give every class one name and tell prediction and schedule by the parents.
+    return {"kinds": [kind.__qualname__ for kind in type(sampling).__mro__],
+            "numbers": numbers, "tables": fingerprint(sampling.state_dict())}
 
 
 def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import training_models
+from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
@@ -171,6 +172,66 @@ def test_another_recipe_seed_or_base_is_another_file(tmp_path):
     jobs = [job, dataclasses.replace(job, seed=2), dataclasses.replace(job, model=other),
             _job("flux", tmp_path, job.model, steps=2, rank=5)]
     assert len({session.run(each, _ignore).path for each in jobs}) == 4
+
+
+def _shifted(model, shift):
+    return ModelSamplingSD3().patch(model, shift)[0]
+
+
+def _patched(model, strength, value=0.05):
+    layer = "diffusion_model.joint_blocks.0.x_block.attn.proj.weight"
+    patched = model.clone()
+    change = torch.full_like(model.model.state_dict()[layer], value)
+    assert patched.add_patches({layer: ("diff", (change,))}, strength)
+    return patched
+
+
+def _key_of(job) -> str:
+    trainer = session.Trainer(job.model, job.training_set, job.recipe, job.seed)
+    return session.run_key(job, trainer)
+
+
+def test_another_noise_schedule_is_another_run(tmp_path):
+    plain = _job("sd3", tmp_path)
+    jobs = [plain, *(dataclasses.replace(plain, model=_shifted(plain.model, shift))
+                     for shift in (1.0, 9.0))]
+    keys = [_key_of(job) for job in jobs]
+    assert len(set(keys)) == 3
+    assert [_key_of(job) for job in jobs] == keys
+    again = dataclasses.replace(plain, model=_shifted(plain.model, 9.0))
+    assert _key_of(again) == keys[2]
+
+
+def test_a_run_cancelled_under_another_schedule_is_not_taken_up(tmp_path):
+    job = _job("sd3", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    shifted = dataclasses.replace(job, model=_shifted(job.model, 9.0))
+    assert session.run(shifted, _ignore).report["resumed_at"] == 0
+    assert session.run(job, _ignore).report["resumed_at"] == 2
+    assert len(list((tmp_path / "loras").iterdir())) == 2
+
+
+def test_a_patched_base_is_told_by_its_patches_content_and_strength(tmp_path):
+    plain = _job("sd3", tmp_path)
+    models = [plain.model, _patched(plain.model, 1.0), _patched(plain.model, 0.5),
+              _patched(plain.model, 1.0, value=0.06)]
+    keys = [_key_of(dataclasses.replace(plain, model=model)) for model in models]
+    assert len(set(keys)) == 4
+    again = _patched(plain.model, 1.0)
+    assert again.patches_uuid != models[1].patches_uuid
+    assert _key_of(dataclasses.replace(plain, model=again)) == keys[1]
+    assert _key_of(plain) == keys[0]
+
+
+def test_files_of_another_precision_lie_side_by_side(tmp_path):
+    job = _job("flux", tmp_path, steps=2)
+    half = session.run(job, _ignore).path
+    whole = session.run(dataclasses.replace(job, file_type="fp32"), _ignore).path
+    assert half != whole
+    kinds = [_stored(path)[0].popitem()[1].dtype for path in (half, whole)]
+    assert sorted(path.name for path in (half, whole)) == sorted(
+        path.name for path in (tmp_path / "loras").iterdir()) and kinds[0] != kinds[1]
 
 
 @pytest.mark.parametrize("name", ["sd15", "flux"])

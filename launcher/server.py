@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -55,13 +55,18 @@ def require_free(port: int) -> None:
     """Check that a port can be listened on.
 
     Raises:
-        Problem: another program has it.
+        Problem: another program has it, or it is no port that this user may have.
     """
+    if not 0 < port < 1 << 16:
+        raise Problem(f"{port} is no port; choose one from 1024 to 65535 with --port.")
     with socket.socket() as probe:
         if os.name != "nt":  # there it would allow taking a port that is in use
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((ADDRESS, port))
+        except PermissionError as err:
+            raise Problem(f"Port {port} may not be used ({err.strerror}); choose one from 1024 to "
+                          "65535 with --port.") from err
         except OSError as err:
             raise Problem(f"Port {port} is taken by another program; stop it or choose another "
                           "port with --port.") from err
@@ -136,8 +141,8 @@ class Server:
 
 
 def start(python: Path, comfyui: Path, log: Path, *, folders: Folders | None = None,
-          port: int | None = None, cpu: bool | None = None,
-          arguments: Sequence[str] = ()) -> Server:
+          port: int | None = None, cpu: bool | None = None, arguments: Sequence[str] = (),
+          environment: Mapping[str, str] | None = None) -> Server:
     """Start ComfyUI and wait until it answers.
 
     Args:
@@ -147,6 +152,7 @@ def start(python: Path, comfyui: Path, log: Path, *, folders: Folders | None = N
         port: None for a free one.
         cpu: None to ask torch whether there is a GPU.
         arguments: further options for ComfyUI.
+        environment: variables that the process gets beside the user's.
 
     Raises:
         Problem: the port is taken, or the process does not come up.
@@ -159,14 +165,12 @@ def start(python: Path, comfyui: Path, log: Path, *, folders: Folders | None = N
                str(port), "--disable-auto-launch", *(folders or Folders()).arguments(), *arguments]
     if cpu if cpu is not None else not sees_gpu(python):
         command.append("--cpu")
-    # More threads than free cores make a training step ten times slower.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ, "HF_HUB_OFFLINE": "1",
-                   "PYTHONUNBUFFERED": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
     flags = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
     with log.open("wb") as output:
         # Its own session: a Ctrl-C in the terminal reaches the launcher, which stops the host.
-        process = subprocess.Popen(command, cwd=comfyui, env=environment, stdout=output,
+        process = subprocess.Popen(command, cwd=comfyui, stdout=output,
+                                   env={**os.environ, **(environment or {})},
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    start_new_session=os.name != "nt", creationflags=flags)
     server = Server(process, port, log)

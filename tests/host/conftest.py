@@ -107,7 +107,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
                                                                 "user")))
     # Nothing here needs the nodes of paid services, and starting without them is faster.
     with server.start(Path(sys.executable), COMFYUI, folder / "host.log", folders=folders,
-                      cpu=True, arguments=["--disable-api-nodes"]) as running:
+                      cpu=True, arguments=["--disable-api-nodes"],
+                      environment={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}) as running:
         yield RunningHost(Client(running.url), models, base, folder)
 
 

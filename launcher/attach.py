@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from . import embedded, native
 from .console import say, step
 from .host import PACK, ROOT, Host, chosen_folder, user_host
 from .links import link_folder
 from .problems import Problem
+
+_MODULES = ("mediapipe", "imagehash", "matplotlib")  # of requirements.txt
+_TEST_MODULES = ("pytest", "diffusers", "peft", "insightface", "onnxruntime", "playwright",
+                 "skimage")  # of test-requirements.txt
 
 
 def ready_host(comfyui: str | None = None, python: str | None = None, *, tests: bool = False,
@@ -30,27 +36,46 @@ def ready_host(comfyui: str | None = None, python: str | None = None, *, tests: 
     else:
         host = user_host(folder, python)
         _complete_user_host(host, tests)
-    how = link_folder(ROOT.resolve(), host.custom_nodes / PACK)
-    if how != "present":
-        say(f"Put the pack into {host.custom_nodes / PACK} ({how}).")
+    link_pack(host.custom_nodes)
     return host
 
 
+def link_pack(custom_nodes: Path, pack: Path = ROOT) -> None:
+    """Put the pack into a host, unless it is there under whatever name; twice it would not load.
+
+    Raises:
+        Problem: something else stands where the link belongs.
+    """
+    if custom_nodes.is_dir() and any(
+            entry.samefile(pack) for entry in custom_nodes.iterdir()
+            if entry.is_dir() and not entry.name.endswith(".disabled")):  # the host skips those
+        return
+    how = link_folder(pack.resolve(), custom_nodes / PACK)
+    if how != "present":
+        say(f"Put the pack into {custom_nodes / PACK} ({how}).")
+
+
 def _complete_user_host(host: Host, tests: bool) -> None:
-    """Install the pack's few requirements into the user's environment when they are missing."""
-    files = [ROOT / "requirements.txt"]
-    modules = ["mediapipe", "imagehash", "matplotlib"]
-    if tests:
-        files.append(embedded.TEST_PINS)
-        modules.append("pytest")
-    code = ("import importlib.util, sys; "
-            f"sys.exit(any(importlib.util.find_spec(name) is None for name in {modules!r}))")
-    if subprocess.run([str(host.python), "-c", code]).returncode:
-        command = [str(host.python), "-m", "pip", "install", "--quiet"]
-        for file in files:
-            command += ["-r", str(file)]
+    """Install the pack's few requirements into the user's environment when they are missing.
+
+    Raises:
+        Problem: the tests' pins are missing; they are many and fix versions, so the user decides.
+    """
+    if tests and not _has(host.python, _TEST_MODULES):
+        raise Problem(f"The Python of your ComfyUI lacks packages that the tests need, and nothing "
+                      f"is installed there unasked; run `{host.python} -m pip install -r "
+                      f"{embedded.TEST_PINS}` or leave out --comfyui to use the embedded host.")
+    requirements = ROOT / "requirements.txt"
+    if not _has(host.python, _MODULES):
         with step(f"Installing the pack's requirements with {host.python}"):
-            if subprocess.run(command).returncode:
+            if subprocess.run([str(host.python), "-m", "pip", "install", "--quiet", "-r",
+                               str(requirements)]).returncode:
                 raise Problem("The pack's requirements could not be installed; the lines above "
-                              f"say why. Install {files[0]} yourself and run this again.")
+                              f"say why. Install {requirements} yourself and run this again.")
     native.require_loadable(host.python)
+
+
+def _has(python: Path, modules: Sequence[str]) -> bool:
+    code = ("import importlib.util, sys; "
+            f"sys.exit(any(importlib.util.find_spec(name) is None for name in {list(modules)!r}))")
+    return subprocess.run([str(python), "-c", code]).returncode == 0

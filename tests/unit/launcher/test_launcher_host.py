@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher import host, server
+from launcher.attach import link_pack, ready_host
 from launcher.links import link_folder
 from launcher.native import require_loadable
 from launcher.problems import Problem
@@ -111,6 +112,41 @@ def test_a_folder_of_the_users_is_not_replaced_by_the_link(tmp_path):
     with pytest.raises(Problem, match="is in the way"):
         link_folder(source, target)
     assert (target / "mine").exists()
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["cloned there", "linked there"])
+def test_a_pack_that_the_host_has_under_another_name_is_not_linked_again(tmp_path, linked):
+    custom_nodes, elsewhere = tmp_path / "custom_nodes", tmp_path / "elsewhere"
+    custom_nodes.mkdir()
+    pack = elsewhere if linked else custom_nodes / "Likeness"
+    pack.mkdir()
+    if linked:
+        (custom_nodes / "Likeness").symlink_to(pack)
+    link_pack(custom_nodes, pack)
+    assert [entry.name for entry in custom_nodes.iterdir()] == ["Likeness"]
+
+
+def test_a_pack_that_is_switched_off_in_the_host_is_linked(tmp_path):
+    pack, custom_nodes = tmp_path / "pack", tmp_path / "custom_nodes"
+    pack.mkdir()
+    custom_nodes.mkdir()
+    (custom_nodes / "old.disabled").symlink_to(pack)
+    link_pack(custom_nodes, pack)
+    assert (custom_nodes / "comfyui-likeness").samefile(pack)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="stands in for Python with a shell script")
+def test_the_tests_pins_are_not_installed_into_a_users_environment(tmp_path):
+    python, asked = tmp_path / "python", tmp_path / "asked"
+    python.write_text(f"""#!/bin/sh
+echo "$@" >> '{asked}'
+case "$*" in *pytest*) exit 1;; esac
+""")
+    python.chmod(0o755)
+    with pytest.raises(Problem, match=f"run `{python} -m pip install -r .*test-requirements.txt`"):
+        ready_host(str(comfyui(tmp_path / "c")), str(python), tests=True)
+    assert "pip install" not in asked.read_text()
+    assert not (tmp_path / "c" / "custom_nodes").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="stands in for Python with a shell script")

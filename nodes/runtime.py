@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import pickle
 from collections.abc import Callable, Iterable
@@ -117,10 +118,9 @@ def training_clone(model: Any) -> Any:
 
     Newer hosts stream weights in and drop them again; they offer `force_deepcopy` for training.
     """
-    try:
+    if "force_deepcopy" in inspect.signature(model.clone).parameters:
         return model.clone(force_deepcopy=True)
-    except TypeError:
-        return model.clone()
+    return model.clone()
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:

@@ -197,3 +197,19 @@ def test_small_tensors_born_under_inference_mode_become_ones_autograd_can_save()
         assert linear.weight.is_inference() and not linear.weight.requires_grad
     assert norm.weight.is_inference() and norm.weight.requires_grad
     assert linear.weight.requires_grad
+
+
+def test_an_error_inside_the_hosts_clone_is_not_taken_for_an_old_host():
+    class Host:
+        def clone(self, force_deepcopy=False):
+            if force_deepcopy:
+                raise TypeError("cannot copy a stream")
+            return self
+
+    with pytest.raises(TypeError, match="cannot copy a stream"):
+        runtime.training_clone(Host())
+
+
+def test_an_old_hosts_clone_gets_no_argument_that_it_does_not_know():
+    model = training_models.make_model("flux")
+    assert runtime.training_clone(model).model is model.model

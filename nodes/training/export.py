@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import comfy.lora
 import comfy.sd
 import torch
+from safetensors import safe_open
 
 from .. import runtime
 from ..errors import LikenessError
@@ -70,7 +71,7 @@ def lora_tensors(adapters: LoRA, names: Mapping[str, str], recipe: LoRARecipe,
 
 
 def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: LoRARecipe,
-             seed: int, name: str, key: str) -> dict[str, str]:
+             seed: int, name: str, key: str, losses: Sequence[float]) -> dict[str, str]:
     """What a LoRA file says of itself: modelspec and kohya's `ss_` fields, and how to repeat it.
 
     There is no date in it, so the same run says the same.
@@ -106,6 +107,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Lo
         "likeness.photos": [item.photo_sha256 for item in training_set.items],
         "likeness.seed": seed,
         "likeness.run": key,
+        "likeness.losses": list(losses),
     }
     return {field: value if isinstance(value, str) else json.dumps(value)
             for field, value in fields.items()}
@@ -128,6 +130,31 @@ def write_lora(path: Path, tensors: Mapping[str, torch.Tensor], fields: Mapping[
     except LikenessError as err:
         raise LikenessError(f"The LoRA was trained but not saved: {err} Queue the same run again "
                             "to save it without training anew.") from err
+
+
+def read_lora(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a LoRA file's tensors and what it says of itself.
+
+    Raises:
+        OSError, SafetensorError: there is none, or it is damaged.
+    """
+    with safe_open(path, framework="pt") as file:
+        # Copies: what the host keeps must not hang on a file that may be replaced or deleted.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+        return tensors, file.metadata() or {}
+
+
+def learned(tensors: Mapping[str, torch.Tensor], adapters: LoRA,
+            names: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """The learned values in file tensors, by the adapters' own names and in their shapes.
+
+    Raises:
+        KeyError: a layer is missing.
+        RuntimeError: a layer has another shape.
+    """
+    return {f"{path}.{part}": tensors[f"{names[path]}.lora_{part}.weight"].reshape(own.shape)
+            for path, layer in adapters.layers.items()
+            for part, own in layer.named_parameters()}
 
 
 def apply_lora(model: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:

@@ -122,7 +122,8 @@ class TrainNode(io.ComfyNode):
             description="Teaches a model a person. Takes a MODEL, a prepared training set and a "
                         "recipe; gives the MODEL with the LoRA, the LoRA itself and a report. The "
                         "saved file is loaded back and compared before it counts. A cancelled run "
-                        "goes on where it stopped when the same inputs are queued again.",
+                        "goes on where it stopped when the same inputs are queued again; a "
+                        "finished one is loaded from its file.",
             inputs=[
                 io.Model.Input("model", tooltip="The model to teach, from its loader; it is left "
                                                 "exactly as it was."),
@@ -132,7 +133,8 @@ class TrainNode(io.ComfyNode):
                                                      "folder's name."),
                 RecipeType.Input("recipe", tooltip="From a recipe node: technique and settings."),
                 seed("Decides first weights, noise, noise levels and order; the same seed and "
-                     "inputs give the same weights on the same machine."),
+                     "inputs give the same weights on the same machine. Change it to train "
+                     "once more where a finished LoRA would be loaded."),
                 io.String.Input("name", default="",
                                 tooltip="Name of the LoRA file, to which the run's short key is "
                                         "added; may name a sub-folder. Empty: the subject's name."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from ..errors import LikenessError
 from ..sockets import Subject, TrainingSet
@@ -83,7 +84,9 @@ def _sampling(sampling: Any) -> dict[str, Any]:
 
 
 def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
-    """Train, save and prove a LoRA; go on where an interrupted run of the same inputs stopped.
+    """Train, save and prove a LoRA; an earlier run of the same inputs is not repeated.
+
+    One that was interrupted goes on where it stopped; of a finished one the file is loaded.
 
     Args:
         on_step: told each step's result; what it raises (a cancel) ends the run with its state
@@ -105,15 +108,18 @@ def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
     trainer = Trainer(job.model, job.training_set, job.recipe, job.seed)
     names = export.key_names(trainer.patcher, trainer.adapters)
     key = run_key(job, trainer)
+    path = job.lora_folder / f"{job.name}-{key[:8]}.safetensors"
+    found = _saved(job, trainer, path, key, names)
+    if found is not None:
+        return found
     state_path = job.work_folder / f"{key[:16]}.state"
     state = read_state(state_path, key)
     if state is not None:
         trainer.restore(state)
         logger.info("Training of %s goes on after step %d.", job.name, state.step)
     seconds = _train(trainer, key, state_path, on_step)
-    path = job.lora_folder / f"{job.name}-{key[:8]}.safetensors"
     fields = export.metadata(job.model, job.training_set, job.subject, job.recipe, job.seed,
-                             job.name, key)
+                             job.name, key, trainer.losses)
     tensors = export.lora_tensors(trainer.adapters, names, job.recipe,
                                   export.FILE_TYPES[job.file_type])
     export.write_lora(path, tensors, fields)
@@ -125,6 +131,41 @@ def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
     state_path.unlink(missing_ok=True)
     report = _report(job, trainer, path, key, seconds, error, state.step if state else 0)
     return Outcome(patched, tensors, tuple(trainer.losses), path, report)
+
+
+def _saved(job: Job, trainer: Trainer, path: Path, key: str,
+           names: Mapping[str, str]) -> Outcome | None:
+    """The outcome of a finished run of the same inputs, proven once more; None without one.
+
+    A damaged file is trained anew and replaced, since nothing can be got from it; a whole one of
+    another run is somebody's work.
+
+    Raises:
+        LikenessError: the file's name is taken by another run.
+    """
+    try:
+        tensors, fields = export.read_lora(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as err:
+        logger.warning("%s is damaged (%s); its run is trained anew.", path.name, err)
+        return None
+    if fields.get("likeness.run") != key:
+        raise LikenessError(f"{path} is not of this run, and would be overwritten; rename it or "
+                            "choose another `name`.")
+    untrained = trainer.adapters.tensors()
+    try:
+        losses = json.loads(fields["likeness.losses"])
+        trainer.adapters.load_tensors(export.learned(tensors, trainer.adapters, names))
+        patched, error = export.check_file(path, job.model, trainer)
+    except (KeyError, ValueError, RuntimeError) as err:  # LikenessError is a ValueError
+        logger.warning("%s is damaged (%s); its run is trained anew.", path.name, err)
+        trainer.adapters.load_tensors(untrained)
+        return None
+    trainer.losses = losses
+    logger.info("Training of %s is finished already: %s.", job.name, path)
+    report = _report(job, trainer, path, key, [], error, job.recipe.steps, reused=True)
+    return Outcome(patched, tensors, tuple(losses), path, report)
 
 
 def _train(trainer: Trainer, key: str, state_path: Path,
@@ -153,7 +194,7 @@ def _keep(trainer: Trainer, key: str, state_path: Path) -> None:
 
 
 def _report(job: Job, trainer: Trainer, path: Path, key: str, seconds: list[float], error: float,
-            resumed_at: int) -> dict[str, Any]:
+            resumed_at: int, reused: bool = False) -> dict[str, Any]:
     recipe, losses = job.recipe, trainer.losses
     learned = sum(parameter.numel() for parameter in trainer.adapters.parameters())
     all_of_it = sum(weight.numel() for weight in trainer.base.diffusion_model.parameters())
@@ -177,6 +218,7 @@ def _report(job: Job, trainer: Trainer, path: Path, key: str, seconds: list[floa
         "precision": str(trainer.dtype).removeprefix("torch."),
         "reload_error": round(error, 6),  # relative to what training changed
         "resumed_at": resumed_at,
+        "reused": reused,  # nothing was trained: the file of an earlier run of the same inputs
         "run": key,
         "seed": job.seed,
         "recipe": recipe.as_dict(),

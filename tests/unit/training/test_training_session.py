@@ -18,6 +18,7 @@ from likeness.nodes.sockets import Subject
 from likeness.nodes.training import export, session, state
 from likeness.nodes.training.recipes import LoRARecipe
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 ARCHITECTURES = training_models.ARCHITECTURES
 SUBJECT = Subject("Ann", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
@@ -51,7 +52,7 @@ def _cancel_after(steps):
 
 def _stored(path):
     with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()
+        return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata()
 
 
 @pytest.mark.parametrize("file_type", list(export.FILE_TYPES))
@@ -159,11 +160,76 @@ def _assert_same_files(one, other):
 
 def test_the_same_job_writes_the_same_file(tmp_path):
     job = _job("flux", tmp_path)
-    first = _stored(session.run(job, _ignore).path)
+    trained = session.run(job, _ignore)
+    first = _stored(trained.path)
+    trained.path.unlink()
     again = session.run(job, _ignore)
     _assert_same_files(_stored(again.path), first)
     assert list((tmp_path / "loras").iterdir()) == [again.path]
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "file_type"), [("flux", "fp16"), ("sd15", "fp32")])
+def test_a_finished_run_is_loaded_and_not_trained_again(name, file_type, tmp_path, monkeypatch):
+    job = _job(name, tmp_path, file_type=file_type, target="all linear")
+    first = session.run(job, _ignore)
+    written = first.path.stat().st_mtime_ns
+    steps = []
+    monkeypatch.setattr(session.Trainer, "_step", lambda *given: steps.append(given))
+    again = session.run(job, steps.append)
+    assert steps == [] and first.path.stat().st_mtime_ns == written
+    assert again.path == first.path and again.losses == first.losses
+    assert again.tensors.keys() == first.tensors.keys()
+    assert all(torch.equal(value, first.tensors[key]) for key, value in again.tensors.items())
+    of_this_run = {"seconds_per_step", "reload_error", "resumed_at", "reused"}
+    assert {key: value for key, value in again.report.items() if key not in of_this_run} == {
+        key: value for key, value in first.report.items() if key not in of_this_run}
+    assert (first.report["reused"], again.report["reused"]) == (False, True)
+    assert again.report["reload_error"] < 1e-2 and again.report["seconds_per_step"] is None
+    model_keys = again.model.patches.keys()
+    assert model_keys == first.model.patches.keys() and len(model_keys) == first.report["layers"]
+
+
+def _replace(path, content):
+    path.unlink()  # the file may still be mapped
+    path.write_bytes(content)
+
+
+def _change(path, edit):
+    tensors, fields = _stored(path)
+    edit(tensors, fields)
+    path.unlink()
+    save_file(tensors, path, fields)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda path: _replace(path, path.read_bytes()[:-100]),
+    lambda path: _replace(path, b""),
+    lambda path: _change(path, lambda tensors, fields: tensors.popitem()),
+    lambda path: _change(path, lambda tensors, fields: fields.pop("likeness.losses")),
+    lambda path: _change(path, lambda tensors, fields: next(
+        value for key, value in tensors.items() if key.endswith("alpha")).mul_(2)),
+], ids=["cut off", "empty", "a layer gone", "no losses", "another scale"])
+def test_a_damaged_file_of_a_finished_run_is_trained_anew(damage, tmp_path, caplog):
+    job = _job("flux", tmp_path, steps=2)
+    path = session.run(job, _ignore).path
+    good = _stored(path)
+    damage(path)
+    seen = []
+    again = session.run(job, lambda result: seen.append(result.step))
+    assert seen == [1, 2] and not again.report["reused"]
+    assert f"{path.name} is damaged" in caplog.text
+    _assert_same_files(_stored(path), good)
+
+
+def test_a_whole_file_of_another_run_is_not_overwritten(tmp_path):
+    job = _job("flux", tmp_path, steps=2)
+    path = session.run(job, _ignore).path
+    _change(path, lambda tensors, fields: fields.update({"likeness.run": "another"}))
+    content = path.read_bytes()
+    with pytest.raises(LikenessError, match="is not of this run.* choose another `name`") as err:
+        session.run(job, _ignore)
+    assert "\n" not in str(err.value) and path.read_bytes() == content
 
 
 def test_another_recipe_seed_or_base_is_another_file(tmp_path):

@@ -1,0 +1,85 @@
+"""`run.py`'s commands against a real server: the demo's results, and a queued run's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher import demo, sample_photos
+from launcher.command_line import main
+from launcher.workflows import load_workflow, with_settings
+
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or demo.ROOT / ".host" / "ComfyUI")
+# The demo's own settings, with the test host's models.
+SMALL = {
+    **demo._QUICK, "recipe.steps": 3, "checkpoint.ckpt_name": "tiny_sd15.safetensors",
+    "face_control.control_net_name": "tiny_sd15_face.safetensors",
+    "pose_control.control_net_name": "tiny_sd15_pose.safetensors",
+    "face_adapter.adapter": "tiny_faceid_sd15.safetensors", "subject.name": "commands",
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """The sample photos in a folder of the user's."""
+    folder = tmp_path_factory.mktemp("photos")
+    sample_photos.write(folder)
+    return folder
+
+
+def test_collect_puts_a_finished_run_together(host, photos):
+    files = sorted(photos.iterdir())
+    folder = host.copy_photos(files, "commands")
+    run = host.run(with_settings(load_workflow(demo.WORKFLOW),
+                                 {**SMALL, "photos.folder": folder}))
+
+    results = json.loads(json.dumps(demo.collect(run, files)))
+
+    assert set(results) == {"photos", "training", "images", "report"}
+    assert [Path(photo["file"]) for photo in results["photos"]] == files
+    for photo in results["photos"]:
+        assert set(photo) == {"file", "verdict", "reasons"}
+        assert bool(photo["reasons"]) == (photo["verdict"] != "keep")
+    assert {photo["verdict"] for photo in results["photos"]} == {"keep", "reject", "unsure"}
+    assert set(results["training"]) == {"steps", "seconds_per_step", "lora", "bytes",
+                                        "parameters_share"}
+    assert results["training"]["steps"] == 3
+    assert len(results["images"]) == demo._QUICK["canvas.batch_size"]
+    for image in results["images"]:
+        assert set(image) == {"file", "score", "verdict"}
+    named = [results["training"]["lora"], results["report"],
+             *(image["file"] for image in results["images"])]
+    assert all(Path(file).is_absolute() and Path(file).is_file() for file in named)
+
+
+def test_queue_brings_the_files_of_a_run(host, photos, tmp_path, capfd):
+    settings = [word for name, value in {**SMALL, "subject.name": "queued"}.items()
+                for word in ("--set", f"{name}={value}")]
+    out = tmp_path / "out"
+
+    code = main(["queue", str(demo.WORKFLOW), *settings, "--server", host.client.url,
+                 "--photos", str(photos), "--out", str(out)])
+
+    said, complained = capfd.readouterr()
+    assert (code, complained) == (0, "")
+    assert "Not fetched" not in said
+    fetched = {file.relative_to(out).as_posix(): file for file in out.rglob("*") if file.is_file()}
+    assert all(str(file) in said for file in fetched.values())
+    headshots = [name for name in fetched if name.startswith("likeness/queued/headshot")]
+    assert len(headshots) == demo._QUICK["canvas.batch_size"]
+    assert any(name.startswith("loras/") and name.endswith(".safetensors") for name in fetched)
+    assert any(name.endswith(".json") and "scores" in name for name in fetched)
+    for name, file in fetched.items():
+        assert file.read_bytes() == (host.output / name).read_bytes()
+
+
+def test_a_checkpoint_that_the_host_lacks_is_one_sentence(photos, capfd):
+    assert main(["demo", "--comfyui", str(COMFYUI), "--python", sys.executable, "--photos",
+                 str(photos), "--checkpoint", "absent.safetensors"]) == 1
+    complained = capfd.readouterr().err
+    assert complained.startswith("There is no checkpoint `absent.safetensors`; the host has ")
+    assert complained.count("\n") == 1

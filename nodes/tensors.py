@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from .errors import LikenessError
 from .files import write_whole
 
+# What reading a file that is cut off or holds something else raises.
+_UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError)
+
 Conditioning = list[list[Any]]  # ComfyUI's CONDITIONING: [[tokens (1, T, D), {name: value}], ...]
+
+
+class DamagedFileError(LikenessError):
+    """A cached file is cut off or holds something else; preparing again makes it anew."""
+
+    def __init__(self, path: Path, reason: Exception) -> None:
+        super().__init__(f"The cached file {path} is damaged ({reason}); change a setting of "
+                         "Prepare Training or restart ComfyUI, so that it is made again.")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor],
@@ -34,9 +46,16 @@ def write_latent(path: Path, latent: torch.Tensor, mask: torch.Tensor) -> None:
 
 
 def read_latent(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read what `write_latent` stored: latent (C, h, w) and mask (h, w), float32 on the CPU."""
-    with safe_open(path, framework="pt") as file:
-        return file.get_tensor("latent"), file.get_tensor("mask")
+    """Read what `write_latent` stored: latent (C, h, w) and mask (h, w), float32 on the CPU.
+
+    Raises:
+        DamagedFileError: the file is cut off or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor("latent"), file.get_tensor("mask")
+    except _UNREADABLE as err:
+        raise DamagedFileError(path, err) from err
 
 
 def write_conditioning(path: Path, conditioning: Conditioning) -> None:
@@ -50,11 +69,18 @@ def write_conditioning(path: Path, conditioning: Conditioning) -> None:
 
 
 def read_conditioning(path: Path) -> Conditioning:
-    """Read what `write_conditioning` stored."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-        options = json.loads(file.metadata()["options"])
-    return [[tensors.pop("cond"), {**options, **tensors}]]
+    """Read what `write_conditioning` stored.
+
+    Raises:
+        DamagedFileError: the file is cut off or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            options = json.loads(file.metadata()["options"])
+        return [[tensors.pop("cond"), {**options, **tensors}]]
+    except _UNREADABLE as err:
+        raise DamagedFileError(path, err) from err
 
 
 def fingerprint(state: Mapping[str, torch.Tensor], samples: int = 64) -> str:

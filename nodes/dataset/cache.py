@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,18 @@ from ..errors import LikenessError
 from ..faces.mesh import face_mask
 from ..images import reread_photo, to_image
 from ..sockets import Photo, Subject, TrainingItem, TrainingSet
-from ..tensors import Conditioning, read_latent, write_conditioning, write_latent
+from ..tensors import (
+    Conditioning,
+    DamagedFileError,
+    read_conditioning,
+    read_latent,
+    write_conditioning,
+    write_latent,
+)
 from .caption import caption
 from .crop import Crop, choose_crop, cut, cut_mask, make_buckets
+
+logger = logging.getLogger("likeness")
 
 # Crops of the same photo that need more than this many output pixels per photo pixel look soft.
 SOFT_ENLARGEMENT = 1.5
@@ -92,9 +102,22 @@ def _key(text: str) -> str:
 
 def _encode_text(text: str, encoders: Encoders, folder: Path) -> Path:
     path = folder / f"{_key(json.dumps([FORMAT, encoders.text_key, text]))}.text.safetensors"
-    if not path.exists():
+    if not _whole(path, read_conditioning):
         write_conditioning(path, encoders.encode_text(text))
     return path
+
+
+def _whole(path: Path, read: Callable[[Path], object]) -> bool:
+    """Whether a cached file is there and can be read; a damaged one is deleted."""
+    if not path.exists():
+        return False
+    try:
+        read(path)
+    except DamagedFileError:
+        logger.warning("The cached file %s is damaged and is encoded again.", path)
+        path.unlink()
+        return False
+    return True
 
 
 def _encode_photo(photo: Photo, crop: Crop, text: str, conditioning_key: str, encoders: Encoders,
@@ -104,7 +127,7 @@ def _encode_photo(photo: Photo, crop: Crop, text: str, conditioning_key: str, en
     name = _key(json.dumps([FORMAT, photo.sha256, photo.face.box, crop.box, crop.bucket,
                             encoders.image_key]))
     path = folder / f"{name}.latent.safetensors"
-    if not path.exists():
+    if not _whole(path, read_latent):
         latent = encoders.encode_image(to_image(pixels))[0]
         height, width = latent.shape[-2:]
         mask = cut_mask(face_mask(photo.face, *source.shape[:2]), crop, width, height)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from likeness.nodes.dataset import judge as judging
-from likeness.nodes.dataset.curate import count_rules, curate, key_of, report
+from likeness.nodes.dataset.curate import count_rules, curate, key_of, report, verdict_of
 from likeness.nodes.dataset.judge import Rules, Seen
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.sockets import HeadPose
+from likeness.nodes.sockets import HeadPose, Photo
 from PIL import Image, ImageFilter, ImageOps
 
 
@@ -169,6 +170,22 @@ def test_another_crop_of_the_same_shot_is_a_duplicate(folder, judge, portrait, v
     photo = judge()["again.jpg"]
     assert photo.verdict == "reject" and rules_of(photo) == ["duplicate"]
     assert "good_obama.jpg" in photo.reasons[0].text
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(0.2, "reject"), (0.3, "keep")])
+def test_an_equal_pattern_is_a_duplicate_only_with_a_like_face(apart, verdict):
+    # Aligned faces look alike to a hash of 64 bits, so the pattern alone proves nothing.
+    from likeness.nodes.dataset.curate import _flag_duplicates
+
+    pattern = np.arange(64) % 2 == 0
+    measures = {"face_width": 300.0, "sharpness": 200.0}
+    one = np.zeros(128, np.float32)
+    other = one + np.float32(apart) * np.eye(128, dtype=np.float32)[0]
+    seen = [Seen(None, measures, embedding, pattern) for embedding in (one, other)]
+    photos = tuple(Photo(Path(name), name, "0" * 64, 900, 900) for name in ("a.jpg", "b.jpg"))
+    reasons = [[], []]
+    _flag_duplicates(photos, seen, reasons, Rules())
+    assert reasons[0] == [] and verdict_of(reasons[1]) == verdict
 
 
 def test_the_larger_copy_of_a_shot_is_the_one_kept(folder, judge, portrait):

@@ -90,6 +90,33 @@ def test_the_mask_is_bright_on_the_face(subject, tmp_path):
     assert all(0 < photo["face_share"] < 0.6 for photo in report(prepared)["photos"])
 
 
+@pytest.mark.parametrize("content", [b"", b"no tensors at all", None],
+                         ids=["empty", "foreign", "cut off"])
+@pytest.mark.parametrize("kind", ["latent", "text"])
+def test_a_damaged_file_is_encoded_again_with_a_warning(kind, content, subject, tmp_path, caplog):
+    first, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    item = first.items[0]
+    path = (item.latent_file if kind == "latent"
+            else first.conditionings[item.conditioning_key])
+    whole = path.read_bytes()
+    path.unlink()  # the file may still be mapped
+    path.write_bytes(whole[:-10] if content is None else content)
+    counting = CountingEncoders()
+    again, _ = prepare(subject, SETTINGS, counting.encoders, tmp_path, lambda _: None)
+    assert (counting.images, counting.texts) == ((1, 0) if kind == "latent" else (0, 1))
+    assert path.read_bytes() == whole and again.key == first.key
+    assert f"{path.name} is damaged" in caplog.text
+
+
+def test_a_file_with_other_tensors_is_encoded_again(subject, tmp_path):
+    first, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    path = first.items[0].latent_file
+    tensors.write_tensors(path, {"something": torch.zeros(1)})
+    counting = CountingEncoders()
+    prepare(subject, SETTINGS, counting.encoders, tmp_path, lambda _: None)
+    assert counting.images == 1 and tensors.read_latent(path)[0].ndim == 3
+
+
 def test_a_photo_that_vanished_is_named(subject, tmp_path):
     gone = dataclasses.replace(subject.references[0], file=tmp_path / "gone.jpg", name="gone.jpg")
     missing = dataclasses.replace(subject, references=(gone,))

@@ -127,3 +127,16 @@ def test_a_set_whose_files_are_gone_says_so(tmp_path):
     training_set.items[1].latent_file.unlink()
     with pytest.raises(LikenessError, match="incomplete .* so that it runs again"):
         data.load_samples(base, training_set, LoRARecipe(), CPU)
+
+
+@pytest.mark.parametrize("kind", ["latent", "text"])
+def test_a_damaged_cached_file_is_one_sentence_that_names_it(kind, tmp_path):
+    model = training_models.make_model("flux")
+    training_set = training_models.make_training_set(tmp_path, "flux")
+    item = training_set.items[1]
+    path = (item.latent_file if kind == "latent"
+            else training_set.conditionings[item.conditioning_key])
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(LikenessError, match=rf"{path.name} is damaged \(.*\); change") as caught:
+        data.load_samples(model.model, training_set, LoRARecipe(), training_models.CPU)
+    assert "\n" not in str(caught.value)

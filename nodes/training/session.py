@@ -60,7 +60,8 @@ def run_key(job: Job, trainer: Trainer) -> str:
     """Name a run by everything that decides its result."""
     parts = {"engine": ENGINE, "set": job.training_set.key, "recipe": job.recipe.as_dict(),
              "seed": job.seed, "computes": str(trainer.dtype), "file": job.file_type,
-             "base": fingerprint(_unpatched(trainer)), "patches": patch_fingerprint(trainer.patcher),
+             "base": fingerprint(_unpatched(trainer)),
+             "patches": patch_fingerprint(trainer.patcher),
              "sampling": _sampling(trainer.base.model_sampling)}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

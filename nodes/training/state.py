@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pickle
 from collections.abc import Mapping
@@ -15,7 +16,14 @@ import torch
 from ..errors import LikenessError
 from ..files import write_whole
 
+logger = logging.getLogger("likeness")
+
 FORMAT = 1
+
+# States of cancelled runs that lie in one folder. Each holds adapters and optimiser, up to hundreds
+# of megabytes, and one whose inputs have changed is never asked for again; three leave room to go
+# back and forth between two settings.
+KEPT_STATES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +41,7 @@ class RunState:
 
 
 def write_state(path: Path, state: RunState) -> None:
-    """Store a state, whole or not at all.
+    """Store a state, whole or not at all; of the folder's others only the newest stay.
 
     Raises:
         LikenessError: the disk is full or the folder cannot be written; the old state stays.
@@ -52,6 +60,17 @@ def write_state(path: Path, state: RunState) -> None:
             os.fsync(file.fileno())  # a name must not point at data that a power loss can take
 
     write_whole(path, write)
+    _prune(path)
+
+
+def _prune(newest: Path) -> None:
+    others = [path for path in newest.parent.glob("*.state") if path != newest]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in others[KEPT_STATES - 1:]:
+        try:
+            path.unlink()
+        except OSError as err:  # held open elsewhere; the next state tries again
+            logger.warning("The old training state %s could not be deleted (%s).", path, err)
 
 
 def read_state(path: Path, key: str) -> RunState | None:

@@ -25,11 +25,11 @@ LAYER = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
 class _TinyText(SD1ClipModel):
     """CLIP's text encoder with three layers of width 32."""
 
-    def __init__(self, device="cpu", dtype=None, model_options={}):
+    def __init__(self, device="cpu", dtype=None, model_options=None):
         config = {"num_hidden_layers": 3, "hidden_size": 32, "num_attention_heads": 2,
                   "intermediate_size": 64, "hidden_act": "quick_gelu", "vocab_size": 49408,
                   "max_position_embeddings": 77, "eos_token_id": 49407}
-        super().__init__(device, dtype, model_options, clip_model=SDClipModel,
+        super().__init__(device, dtype, model_options or {}, clip_model=SDClipModel,
                          textmodel_json_config=config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 
 import comfy.lora
 import numpy as np
@@ -386,7 +387,7 @@ def test_a_disk_full_while_saving_is_one_sentence_and_nothing_is_half_written(tm
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "run.state"
     state.write_state(path, state.RunState("key", 3, {}, {}, (1.0,)))
-    monkeypatch.setattr(state.torch, "save", _no_space)
+    monkeypatch.setattr(state.os, "fsync", _no_space)
     with pytest.raises(LikenessError, match="could not be written .*No space left"):
         state.write_state(path, state.RunState("key", 4, {}, {}, (1.0, 2.0)))
     assert [file.name for file in tmp_path.iterdir()] == ["run.state"]
@@ -394,8 +395,31 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
     assert state.read_state(path, "key").step == 3
 
 
+def test_only_the_newest_states_of_abandoned_runs_are_kept(tmp_path):
+    paths = [tmp_path / f"{name}.state" for name in "edcba"]
+    for age, path in enumerate(paths):
+        state.write_state(path, state.RunState("key", 3, {}, {}, (1.0,)))
+        os.utime(path, (1000 + age, 1000 + age))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert sorted(tmp_path.glob("*.state")) == sorted(paths[-state.KEPT_STATES:])
+    # A run that goes on is the newest again, and costs the oldest of the others only.
+    state.write_state(paths[-3], state.RunState("key", 4, {}, {}, (1.0,)))
+    state.write_state(paths[0], state.RunState("key", 1, {}, {}, (1.0,)))
+    assert sorted(tmp_path.glob("*.state")) == sorted([paths[0], paths[-3], paths[-1]])
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_changed_settings_do_not_pile_up_states(tmp_path):
+    job = _job("flux", tmp_path)
+    for seed in range(5):
+        with pytest.raises(runtime.Interrupted):
+            session.run(dataclasses.replace(job, seed=seed), _cancel_after(2))
+    assert len(list((tmp_path / "work").iterdir())) == state.KEPT_STATES
+    assert session.run(dataclasses.replace(job, seed=4), _ignore).report["resumed_at"] == 2
+
+
 def test_a_cancel_is_still_a_cancel_when_the_disk_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(state.torch, "save", _no_space)
+    monkeypatch.setattr(state.os, "fsync", _no_space)
     with pytest.raises(runtime.Interrupted):
         session.run(_job("flux", tmp_path), _cancel_after(2))
 

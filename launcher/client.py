@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from .problems import Problem
-from .writing import write_whole
 from .websocket import WebSocket
+from .writing import write_whole
 
 Prompt = dict[str, dict[str, Any]]  # node id -> {class_type, inputs, _meta}
 Event = dict[str, Any]  # {"type": ..., "data": {...}} as the server sends it

@@ -11,6 +11,7 @@ import pytest
 
 from launcher import demo, sample_photos
 from launcher.command_line import main
+from launcher.host import Host
 from launcher.workflows import load_workflow, with_settings
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or demo.ROOT / ".host" / "ComfyUI")
@@ -75,6 +76,23 @@ def test_queue_brings_the_files_of_a_run(host, photos, tmp_path, capfd):
     assert any(name.endswith(".json") and "scores" in name for name in fetched)
     for name, file in fetched.items():
         assert file.read_bytes() == (host.output / name).read_bytes()
+
+
+@pytest.mark.parametrize("architecture, side, sampling", [
+    ("sd15", 512, (6.0, "dpmpp_2m", "karras")), ("sdxl", 1024, (6.0, "dpmpp_2m", "karras")),
+    ("sd3", 1024, (4.5, "euler", "sgm_uniform")), ("flux", 1024, (1.0, "euler", "simple")),
+])
+def test_the_demo_sizes_and_samples_a_checkpoint_as_its_family_wants(
+        host, photos, object_info, architecture, side, sampling):
+    request = demo.DemoRequest(f"tiny_{architecture}.safetensors", photos, None)
+    prompt = demo._prompt(request, Host(host.base, Path(sys.executable), embedded=False),
+                          host.client)
+    names = ("cfg", "sampler_name", "scheduler")
+    inputs = prompt["sample"]["inputs"]
+    assert tuple(inputs[name] for name in names) == sampling
+    known = object_info["KSampler"]["input"]["required"]
+    assert all(inputs[name] in known[name][0] for name in names[1:])
+    assert prompt["prepare"]["inputs"]["resolution"] == prompt["canvas"]["inputs"]["width"] == side
 
 
 def test_a_checkpoint_that_the_host_lacks_is_one_sentence(photos, capfd):

@@ -84,7 +84,7 @@ class LikenessRestoreFaces(io.ComfyNode):
                         "as it was when every setting harms. Outside the face nothing changes.",
             inputs=[
                 io.Image.Input("images", tooltip="The pictures whose faces shall be restored."),
-                RestorerType.Input("restorer", tooltip="From Load Face Restorer. With 'none' the "
+                RestorerType.Input("restorer", tooltip="From Load Restorer. With 'none' the "
                                    "pictures pass through unchanged."),
                 io.Float.Input(
                     "strength", default=0.8, min=0.0, max=1.0, step=0.05,

@@ -11,12 +11,13 @@ from typing import Any
 
 from . import tiny_models
 from .checkpoints import read_family
-from .client import Client, Prompt, Run
+from .client import Client, Run
 from .console import say, step
 from .host import ROOT, Host
 from .photos import list_photos, upload_photos
 from .problems import Problem
 from .queue import local_server, run_with_progress
+from .refusals import Prompt
 from .workflows import load_workflow, with_settings
 from .writing import write_whole
 

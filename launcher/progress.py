@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TextIO
 
-from .client import Event, Prompt, node_title
+from .client import Event
+from .refusals import Prompt, node_title
 
 _BAR = 24  # characters
 _QUIET_SECONDS = 10.0  # between plain lines of one node

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import server
 from .attach import ready_host
-from .client import Client, Prompt, Run
+from .client import Client, Run
 from .console import say, step
 from .host import ROOT, Host
 from .photos import list_photos, require_loader, upload_photos

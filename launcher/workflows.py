@@ -8,8 +8,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from .client import Client, Prompt, node_title
+from .client import Client
 from .problems import Problem
+from .refusals import Prompt, node_title
 
 
 def load_workflow(path: Path) -> Prompt:

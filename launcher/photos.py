@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .client import Client
 from .problems import Problem
+from .refusals import Prompt
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic",
                         ".heif"))  # what the loader reads

@@ -14,6 +14,7 @@ from .console import say, step
 from .host import ROOT, Host
 from .photos import list_photos, require_loader, upload_photos
 from .progress import Progress
+from .refusals import Prompt
 from .results import fetch, reported_paths
 from .workflows import load_workflow, read_settings, require_inputs, with_settings
 from .writing import require_folder

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from launcher import server, tiny_models
-from launcher.client import Client, Prompt, Run
+from launcher.client import Client, Run
 from launcher.links import link_folder
+from launcher.refusals import Prompt
 from launcher.workflows import load_workflow, with_settings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from launcher import sample_photos
-from launcher.client import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
 from launcher.workflows import load_workflow, with_settings
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows/api/selfies_to_headshots.json"

@@ -9,19 +9,16 @@ import threading
 
 import pytest
 
-from launcher.client import (
-    Client,
-    FailedPrompt,
-    FileReference,
-    InterruptedPrompt,
-    Run,
-    _finished,
-    failure_sentence,
-    rejection_sentence,
-)
+from launcher.client import Client, FileReference, Run, _finished
 from launcher.photos import list_photos, require_loader
 from launcher.problems import Problem
 from launcher.progress import Progress
+from launcher.refusals import (
+    FailedPrompt,
+    InterruptedPrompt,
+    failure_sentence,
+    rejection_sentence,
+)
 from launcher.results import fetch, places, reported_paths
 from launcher.server import free_port
 

@@ -13,7 +13,7 @@ from ..errors import LikenessError
 from ..sockets import TrainingItem, TrainingSet
 from ..tensors import read_conditioning, read_latent
 from . import conds
-from .recipes import Recipe
+from .recipes.base import Recipe
 
 
 @dataclass(frozen=True, eq=False)

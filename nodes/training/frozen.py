@@ -196,6 +196,11 @@ def frozen_conv(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return _convolve(module, x, padding)
 
 
+def run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The frozen layer's output for x (..., in), or (B, C, ...) of a convolution."""
+    return frozen_linear(module, x) if is_linear(module) else frozen_conv(module, x)
+
+
 def norm_on_copy(module: nn.Module) -> Callable[..., Any]:
     """A norm's forward that saves a copy of its input.
 

@@ -16,10 +16,12 @@ from .. import runtime
 from ..errors import LikenessError
 from ..sockets import TrainingSet
 from . import objectives
-from .adapters import LoRA, attach, set_compute_type
+from .adapters.attach import attach, set_compute_type
+from .adapters.group import Adapters
 from .data import Batch, Sample, batch_order, collate, group_samples, load_samples, seeded
 from .frozen import pytorch_attention
-from .recipes import LoRARecipe, Precision
+from .recipes.adapters import LoRARecipe
+from .recipes.fields import Precision
 from .scope import Scope
 from .state import RunState
 from .timesteps import draw_sigmas, is_flow
@@ -95,9 +97,9 @@ class Trainer:
         self._load()
         self.dtype = compute_type(self.base, recipe.precision, self.device)
         with torch.inference_mode(False):
-            self.adapters = LoRA(self.base.diffusion_model, recipe, seeded(seed, "adapters"),
+            self.adapters = Adapters(self.base.diffusion_model, recipe, seeded(seed, "adapters"),
                                  self.device)
-            self.optimizer = _OPTIMIZERS[recipe.optimizer](
+            self.optimizer = _OPTIMIZERS[recipe.optimizer.value](
                 self.adapters.parameters(), lr=recipe.learning_rate,
                 weight_decay=recipe.weight_decay)
 
@@ -148,7 +150,8 @@ class Trainer:
         with Scope() as scope:
             with torch.inference_mode(False):
                 adapters = self.adapters if adapted else None
-                attach(scope, self.base, adapters, self.recipe.gradient_checkpointing)
+                attach(scope, self.base, self.base.diffusion_model, adapters,
+                       self.recipe.gradient_checkpointing)
                 set_compute_type(scope, self.base, self.dtype)
             # Newer hosts choose operations that have a backward pass when this is set.
             if hasattr(comfy.model_management, "in_training"):

@@ -23,8 +23,9 @@ from ..schema import (
 from ..sockets import Subject, TrainingSet
 from . import session
 from .curve import draw
-from .export import FILE_TYPES, apply_lora
-from .recipes import OPTIMIZERS, LoRARecipe, Precision, Schedule, Target, Timesteps
+from .export.lora import FILE_TYPES, apply_lora
+from .recipes.adapters import LoRARecipe
+from .recipes.fields import Optimizer, Precision, Schedule, Target, Timesteps
 
 _OUTPUT, _MODELS = "output/loras", "models/loras"
 
@@ -71,7 +72,7 @@ class LoRARecipeNode(io.ComfyNode):
                 io.Int.Input("warmup", default=0, min=0, max=10000,
                              tooltip="Steps over which the learning rate rises from near zero; 10 "
                                      "to 100 steadies a high rate."),
-                io.Combo.Input("optimizer", options=list(OPTIMIZERS), default="adamw",
+                io.Combo.Input("optimizer", options=_values(Optimizer), default="adamw",
                                tooltip="How gradients become steps. AdamW is what every published "
                                        "face setting assumes."),
                 io.Boolean.Input("gradient_checkpointing", default=True,

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from ..errors import LikenessError
 from ..sockets import Subject, TrainingSet
 from ..tensors import fingerprint, patch_fingerprint
-from . import export, objectives
+from . import objectives
+from .export import lora as export
 from .loop import StepResult, Trainer
-from .recipes import LoRARecipe
+from .recipes.adapters import LoRARecipe
 from .state import read_state, write_state
 from .timesteps import is_flow
 
@@ -121,8 +122,7 @@ def run(job: Job, on_step: Callable[[StepResult], None]) -> Outcome:
     seconds = _train(trainer, key, state_path, on_step)
     fields = export.metadata(job.model, job.training_set, job.subject, job.recipe, job.seed,
                              job.name, key, trainer.losses)
-    tensors = export.lora_tensors(trainer.adapters, names, job.recipe,
-                                  export.FILE_TYPES[job.file_type])
+    tensors = export.lora_tensors(trainer.adapters, names, export.FILE_TYPES[job.file_type])
     export.write_lora(path, tensors, fields)
     try:
         patched, error = export.check_file(path, job.model, trainer)
@@ -157,7 +157,7 @@ def _saved(job: Job, trainer: Trainer, path: Path, key: str,
     untrained = trainer.adapters.tensors()
     try:
         losses = json.loads(fields["likeness.losses"])
-        trainer.adapters.load_tensors(export.learned(tensors, trainer.adapters, names))
+        export.take_over(tensors, trainer.adapters, names)
         patched, error = export.check_file(path, job.model, trainer)
     except (KeyError, ValueError, RuntimeError) as err:  # LikenessError is a ValueError
         logger.warning("%s is damaged (%s); its run is trained anew.", path.name, err)

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from .recipes import Recipe, Timesteps
+from .recipes.base import Recipe
+from .recipes.fields import Timesteps
 
 
 def is_flow(sampling: Any) -> bool:

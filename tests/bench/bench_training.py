@@ -126,7 +126,7 @@ def _ours(case: Case, model: Any, folder: Path, precision: str,
           checkpointing: bool) -> list[float]:
     import training_models
     from likeness.nodes.training.loop import Trainer
-    from likeness.nodes.training.recipes import LoRARecipe
+    from likeness.nodes.training.recipes.adapters import LoRARecipe
 
     training_set = training_models.make_training_set(
         folder, case.model, ((case.latent, case.latent),) * PHOTOS, tokens=77)
@@ -183,7 +183,7 @@ def _file_figures(folder: Path) -> dict[str, Any]:
     import training_models
     from likeness.nodes.sockets import Subject
     from likeness.nodes.training import session
-    from likeness.nodes.training.recipes import LoRARecipe
+    from likeness.nodes.training.recipes.adapters import LoRARecipe
 
     training_models.TEXT["demo"] = (768, 0, 4)
     model = training_models.make_model("demo")

@@ -14,7 +14,7 @@ SHARED = {"sockets", "images", "errors", "files", "tensors", "faces"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.
-HOST_LOGIC = {"training/adapters.py", "training/conds.py", "training/export.py",
+HOST_LOGIC = {"training/adapters/lora.py", "training/conds.py", "training/export/lora.py",
               "training/frozen.py", "training/loop.py", "training/scope.py",
               "identity/inject.py", "control/stack.py", "restore/registry.py"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])

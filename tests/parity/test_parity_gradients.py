@@ -8,7 +8,7 @@ import torch
 import training_models
 from likeness.nodes.training.data import collate
 from likeness.nodes.training.loop import Trainer
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from references import make_reference
 
 TOLERANCE = 1e-5

@@ -8,7 +8,7 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.training.loop import Trainer
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from references import make_reference
 
 STEPS, RANK, ALPHA, RATE, GAMMA = 20, 4, 8.0, 2e-3, 5.0

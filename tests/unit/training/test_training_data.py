@@ -11,7 +11,7 @@ import torch
 import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training import data
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training import adapters, frozen
-from likeness.nodes.training.recipes import LoRARecipe, Target
+from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.recipes.fields import Target
 from torch import nn
 
 

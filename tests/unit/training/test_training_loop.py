@@ -12,7 +12,8 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training.loop import Trainer, compute_type
-from likeness.nodes.training.recipes import LoRARecipe, Precision
+from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.recipes.fields import Precision
 
 ARCHITECTURES = training_models.ARCHITECTURES
 SIZES = ((16, 16), (16, 16), (16, 24))

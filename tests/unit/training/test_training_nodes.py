@@ -14,7 +14,7 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
 from likeness.nodes.training.curve import draw, smoothed
 from likeness.nodes.training.nodes import LoRARecipeNode, TrainNode
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 
 SUBJECT = Subject("Ann", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.training import objectives
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.timesteps import draw_sigmas, is_flow, shifted
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training.recipes import LoRARecipe, Schedule, Target
+from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.recipes.fields import Schedule, Target
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -11,7 +11,7 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training.loop import Trainer
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.scope import Scope
 from torch import nn
 

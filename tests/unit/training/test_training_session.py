@@ -16,8 +16,9 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
-from likeness.nodes.training import export, session, state
-from likeness.nodes.training.recipes import LoRARecipe
+from likeness.nodes.training import session, state
+from likeness.nodes.training.export import lora as export
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from safetensors import safe_open
 from safetensors.torch import save_file
 

@@ -13,18 +13,21 @@ import comfy.sd
 import torch
 from safetensors import safe_open
 
-from .. import runtime
-from ..errors import LikenessError
-from ..sockets import Subject, TrainingSet
-from ..tensors import write_tensors
-from .adapters import LoRA
-from .loop import Trainer, probe
-from .recipes import LoRARecipe
+from ... import runtime
+from ...errors import LikenessError
+from ...sockets import Subject, TrainingSet
+from ...tensors import write_tensors
+from .. import frozen
+from ..adapters.group import Adapters
+from ..adapters.layer import AdapterLayer
+from ..loop import Trainer, probe
+from ..recipes.adapters import LoRARecipe
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 # Largest error of a layer's difference once both sides are rounded to the file's number format.
 _LAYER_TOLERANCE = 1e-4
+_EPSILON = 1e-6  # float32 rounding of the sum of weight and difference
 # Largest error of the model's output, relative to what training changed, by the file's format.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 # The host adds the LoRA to the stored weights and rounds; allowed in roundings of the output.
@@ -39,7 +42,7 @@ _FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec arch
 }
 
 
-def key_names(model: Any, adapters: LoRA) -> dict[str, str]:
+def key_names(model: Any, adapters: Adapters) -> dict[str, str]:
     """File key of each adapted layer: kohya's, or the generic one where that is ambiguous.
 
     Raises:
@@ -57,17 +60,12 @@ def key_names(model: Any, adapters: LoRA) -> dict[str, str]:
     return names
 
 
-def lora_tensors(adapters: LoRA, names: Mapping[str, str], recipe: LoRARecipe,
+def lora_tensors(adapters: Adapters, names: Mapping[str, str],
                  dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """An adapter as file tensors: `<key>.lora_down.weight`, `.lora_up.weight`, `.alpha`."""
-    tensors = {}
-    for path, layer in adapters.layers.items():
-        ones = (1,) * (len(layer.shape) - 2)  # kohya stores a convolution's parts in 4 dimensions
-        for part, values in (("down", layer.down), ("up", layer.up)):
-            values = values.detach().to("cpu", dtype)
-            tensors[f"{names[path]}.lora_{part}.weight"] = values.reshape(*values.shape, *ones)
-        tensors[f"{names[path]}.alpha"] = torch.tensor(recipe.alpha)  # half would round 0.3
-    return {name: value.contiguous() for name, value in tensors.items()}
+    return {f"{names[path]}.{suffix}": value
+            for path, layer in adapters.layers.items()
+            for suffix, value in layer.to_file(dtype).items()}
 
 
 def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: LoRARecipe,
@@ -95,7 +93,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Lo
         "ss_output_name": name,
         "ss_steps": recipe.steps,
         "ss_learning_rate": recipe.learning_rate,
-        "ss_optimizer": recipe.optimizer,
+        "ss_optimizer": recipe.optimizer.value,
         "ss_lr_scheduler": recipe.schedule.value,
         "ss_batch_size_per_device": recipe.batch_size,
         "ss_num_train_images": len(training_set.items),
@@ -144,17 +142,18 @@ def read_lora(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
-def learned(tensors: Mapping[str, torch.Tensor], adapters: LoRA,
-            names: Mapping[str, str]) -> dict[str, torch.Tensor]:
-    """The learned values in file tensors, by the adapters' own names and in their shapes.
+def take_over(tensors: Mapping[str, torch.Tensor], adapters: Adapters,
+              names: Mapping[str, str]) -> None:
+    """Give adapters the values of a file.
 
     Raises:
         KeyError: a layer is missing.
         RuntimeError: a layer has another shape.
     """
-    return {f"{path}.{part}": tensors[f"{names[path]}.lora_{part}.weight"].reshape(own.shape)
-            for path, layer in adapters.layers.items()
-            for part, own in layer.named_parameters()}
+    for path, layer in adapters.layers.items():
+        prefix = f"{names[path]}."
+        layer.from_file({name.removeprefix(prefix): value for name, value in tensors.items()
+                         if name.startswith(prefix)})
 
 
 def apply_lora(model: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:
@@ -176,9 +175,11 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     patched = apply_lora(model, tensors, 1.0)
     stored = next(value.dtype for name, value in tensors.items() if name.endswith("up.weight"))
     for layer_path, layer in trainer.adapters.layers.items():
-        wanted = layer.difference(stored).detach().cpu()
-        found = _difference(patched, f"diffusion_model.{layer_path}.weight", wanted)
-        if (found - wanted).norm() > _LAYER_TOLERANCE * wanted.norm():
+        weight = _weight(trainer.base.diffusion_model.get_submodule(layer_path), layer)
+        wanted = layer.difference(weight, stored).detach().cpu()
+        found = _difference(patched, f"diffusion_model.{layer_path}.weight", weight.cpu())
+        allowed = _LAYER_TOLERANCE * wanted.norm() + _EPSILON * weight.norm().cpu()
+        if (found - wanted).norm() > allowed:
             raise LikenessError(f"{path.name} does not load as it was trained: layer "
                                 f"`{layer_path}` differs. Please report this model.")
     before, live = trainer.probe(adapted=False), trainer.probe(adapted=True)
@@ -192,10 +193,20 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     return patched, error / change if change > 0 else 0.0
 
 
-def _difference(patched: Any, key: str, like: torch.Tensor) -> torch.Tensor:
-    """What the host's loader adds to a weight of zeros."""
+def _weight(module: torch.nn.Module, layer: AdapterLayer) -> torch.Tensor:
+    """The frozen weight in float32; zeros where the learned part does not depend on it."""
+    if layer.additive:
+        return torch.zeros(layer.shape)
+    weight, bias, stream = frozen.read_weight(module, torch.empty(0, device=module.weight.device))
+    copy = weight.detach().reshape(layer.shape).clone()
+    frozen.release(module, weight, bias, stream)
+    return copy
+
+
+def _difference(patched: Any, key: str, weight: torch.Tensor) -> torch.Tensor:
+    """What the host's loader adds to a weight."""
     patches = patched.patches.get(key, [])[-1:]
-    return comfy.lora.calculate_weight(patches, torch.zeros_like(like), key)
+    return comfy.lora.calculate_weight(patches, weight.clone(), key) - weight
 
 
 def _weight_type(model: Any) -> torch.dtype:

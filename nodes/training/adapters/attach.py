@@ -1,0 +1,49 @@
+"""How a network of the host is made to run frozen, with adapters beside some layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import frozen
+from ..scope import Scope
+from .group import Adapters
+
+
+def attach(scope: Scope, owner: nn.Module, network: nn.Module, adapters: Adapters | None,
+           checkpointing: bool) -> None:
+    """Make a network run frozen, with adapters beside some layers, until the scope ends.
+
+    Args:
+        owner: the host's object round the network; its other small tensors (tables of noise
+            levels) are made fit for autograd too.
+        network: a diffusion model, a text encoder or a decoder.
+
+    Raises:
+        LikenessError: a layer that cannot be read, or that something else has replaced.
+    """
+    adapted = dict(adapters.forwards(network)) if adapters is not None else {}
+    large = []
+    for path, module in network.named_modules():
+        if frozen.is_linear(module) or frozen.is_conv(module):
+            frozen.check_layer(path, module)
+            large.append(module)
+            scope.override_forward(module, adapted.get(module) or (
+                lambda x, module=module: frozen.run(module, x)))
+        elif frozen.is_norm(module):
+            scope.override_forward(module, frozen.norm_on_copy(module))
+    scope.borrow_small_tensors(owner, large)
+    if checkpointing:
+        for block in frozen.blocks(network):
+            scope.override_forward(block, frozen.checkpointed(block))
+
+
+def set_compute_type(scope: Scope, base: nn.Module, dtype: torch.dtype) -> None:
+    """Make a host model compute in another number format until the scope ends."""
+    scope.set_attribute(base, "manual_cast_dtype", dtype)
+    for module in base.diffusion_model.modules():
+        # Norms and embeddings cast their weights to the input only when told to.
+        if hasattr(module, "comfy_cast_weights"):
+            scope.set_attribute(module, "comfy_cast_weights", True)

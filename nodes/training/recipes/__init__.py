@@ -1,0 +1,1 @@
+"""Recipes: everything that decides a training run except the data, the model and the seed."""

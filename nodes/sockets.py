@@ -20,6 +20,9 @@ PHOTO_SET = "LIKENESS_PHOTO_SET"
 SUBJECT = "LIKENESS_SUBJECT"
 TRAINING_SET = "LIKENESS_TRAINING_SET"
 RECIPE = "LIKENESS_RECIPE"
+RECIPE_OPTIONS = "LIKENESS_RECIPE_OPTIONS"
+MONITOR = "LIKENESS_MONITOR"
+TOKEN_START = "LIKENESS_TOKEN_START"
 STYLE = "LIKENESS_STYLE"
 CONTROL_STACK = "LIKENESS_CONTROL_STACK"
 FACE_ADAPTER = "LIKENESS_FACE_ADAPTER"
@@ -155,6 +158,11 @@ class TrainingItem:
     crop: tuple[float, float, float, float]  # x0, y0, x1, y1 in the photo
     latent_file: Path  # safetensors: "latent" (C, h, w), "mask" (h, w) face weight 0..1
     conditioning_key: str  # which entry of the conditioning files it uses
+    variants: tuple[str, ...] = ()  # keys of other captions of the same photo
+    class_key: str = ""  # key of the caption with the class noun alone; empty: none was encoded
+    yaw: float = 0.0  # of the head, degrees
+    pitch: float = 0.0
+    points: tuple[tuple[float, float], ...] = ()  # faces.align's recogniser points, crop's pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +175,7 @@ class TrainingSet:
     key: str  # content hash of everything that went in
     subject: str  # Subject.name
     trigger: str
+    texts: Mapping[str, str] = field(default_factory=lambda: EMPTY)  # conditioning key -> caption
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ class Recipe:
     logit_mean: float = 0.0  # of the logit-normal noise levels; higher is noisier
     logit_std: float = 1.0
     shift: float = 0.0  # of flow models' noise levels; 0: the model's own
+    shift_by_resolution: bool = False  # FLUX.1's own shift for the latent's size instead
     weighting: Weighting = Weighting.AUTO
     min_snr: float = 5.0  # gamma for noise- and velocity-predicting models; 0: off
     loss: Loss = Loss.SQUARED

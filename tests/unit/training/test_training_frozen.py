@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 import training_models
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training import adapters, frozen
+from likeness.nodes.training import frozen
+from likeness.nodes.training.adapters.group import Adapters
+from likeness.nodes.training.adapters.lora import LoRALayer
+from likeness.nodes.training.adapters.targets import target_layers
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.fields import Target
 from torch import nn
@@ -19,6 +22,12 @@ def _linear(ops=comfy.ops.disable_weight_init, inputs=24, outputs=40, dtype=torc
     layer = ops.Linear(inputs, outputs, bias=bias, dtype=dtype)
     training_models.fill(layer)
     return layer.requires_grad_(False)
+
+
+def _lora(layer, rank, scale=1.0, seed=0):
+    recipe = LoRARecipe(rank=rank, alpha=scale * rank)
+    return LoRALayer("layer", layer, recipe, torch.Generator().manual_seed(seed),
+                     training_models.CPU)
 
 
 def _saved_bytes(run) -> int:
@@ -71,26 +80,25 @@ def test_the_graph_keeps_neither_weight_nor_cast_of_a_frozen_layer(dtype):
 
 def test_an_adapter_keeps_its_input_and_thin_product_alone():
     layer = _linear(inputs=64, outputs=96)
-    lora = adapters.LoRALayer("layer", layer, 2, 1.0, torch.Generator(), torch.device("cpu"))
+    lora = _lora(layer, 2)
     x = torch.randn(10, 64, requires_grad=True)
     own = sum(parameter.nbytes for parameter in lora.parameters())
     assert not lora.materialise
-    assert _saved_bytes(lambda: lora.linear(layer, x).sum()) == own + x.nbytes + 10 * 2 * 4
+    assert _saved_bytes(lambda: lora(layer, x).sum()) == own + x.nbytes + 10 * 2 * 4
 
 
 @pytest.mark.parametrize("rank", [2, 20], ids=["side path", "materialised"])
 @pytest.mark.parametrize("needs_input_gradient", [True, False])
 def test_an_adapted_layer_equals_the_changed_weight(rank, needs_input_gradient):
     layer = _linear()
-    lora = adapters.LoRALayer("layer", layer, rank, 0.7, torch.Generator().manual_seed(1),
-                              torch.device("cpu"))
+    lora = _lora(layer, rank, 0.7, seed=1)
     nn.init.normal_(lora.up)
     assert lora.materialise == (rank == 20)
     x = torch.randn(2, 5, 24, requires_grad=needs_input_gradient)
     expected = F.linear(x, layer.weight + 0.7 * lora.up @ lora.down, layer.bias)
     inputs = [lora.down, lora.up] + ([x] if needs_input_gradient else [])
     truth = torch.autograd.grad(expected.square().sum(), inputs)
-    y = lora.linear(layer, x)
+    y = lora(layer, x)
     ours = torch.autograd.grad(y.square().sum(), inputs)
     assert torch.allclose(y, expected, atol=1e-5)
     for mine, true in zip(ours, truth, strict=True):
@@ -101,12 +109,12 @@ def test_an_adapted_layer_equals_the_changed_weight(rank, needs_input_gradient):
 def test_gradients_over_stored_half_weights_equal_the_dense_ones(stored):
     layer = _linear(comfy.ops.manual_cast).to(stored)
     weight, bias = layer.weight.float(), layer.bias.float()
-    lora = adapters.LoRALayer("layer", layer, 4, 1.0, torch.Generator(), torch.device("cpu"))
+    lora = _lora(layer, 4)
     nn.init.normal_(lora.up)
     x = torch.randn(6, 24, requires_grad=True)
     truth = torch.autograd.grad(
         F.linear(x, weight + lora.up @ lora.down, bias).square().sum(), [x, lora.down, lora.up])
-    ours = torch.autograd.grad(lora.linear(layer, x).square().sum(), [x, lora.down, lora.up])
+    ours = torch.autograd.grad(lora(layer, x).square().sum(), [x, lora.down, lora.up])
     for mine, true in zip(ours, truth, strict=True):
         assert (mine - true).norm() < 1e-5 * true.norm()
 
@@ -136,10 +144,10 @@ def test_an_upstream_patch_of_an_offloaded_layer_takes_part():
 
 def test_a_half_precision_base_trains_float32_adapters():
     layer = _linear(comfy.ops.manual_cast).to(torch.bfloat16)
-    lora = adapters.LoRALayer("layer", layer, 20, 1.0, torch.Generator(), torch.device("cpu"))
+    lora = _lora(layer, 20)
     nn.init.normal_(lora.up)
     x = torch.randn(64, 24, dtype=torch.bfloat16, requires_grad=True)
-    lora.linear(layer, x).float().square().sum().backward()
+    lora(layer, x).float().square().sum().backward()
     assert x.grad.dtype == torch.bfloat16 and lora.up.grad.dtype == torch.float32
     weight = (layer.weight.float() + lora.up @ lora.down).detach().requires_grad_()
     F.linear(x.detach().float(), weight, layer.bias.float()).square().sum().backward()
@@ -172,8 +180,7 @@ def test_a_norm_keeps_the_input_it_saw_when_the_residual_is_added_in_place():
 def test_the_host_module_may_write_into_what_a_layer_returns():
     layer, x = _linear(outputs=24), torch.randn(2, 3, 24, requires_grad=True)
     for run in (lambda: frozen.frozen_linear(layer, x),
-                lambda: adapters.LoRALayer("layer", layer, 2, 1.0, torch.Generator(),
-                                           torch.device("cpu")).linear(layer, x)):
+                lambda: _lora(layer, 2)(layer, x)):
         y = run()
         y += 1.0
         y.sum().backward()
@@ -187,25 +194,25 @@ PRESETS = {  # architecture -> layers of (cross-attention, attention, with feed-
 def test_presets_find_the_layers_they_name(name):
     model = training_models.make_model(name).model.diffusion_model
     cross, attention, feed_forward = PRESETS[name]
-    assert len(adapters.target_layers(model, Target.ATTENTION)) == attention
-    found = adapters.target_layers(model, Target.ATTENTION_FEED_FORWARD)
+    assert len(target_layers(model, Target.ATTENTION)) == attention
+    found = target_layers(model, Target.ATTENTION_FEED_FORWARD)
     assert len(found) == feed_forward
     assert not any("embed" in path or "mod" in path.split(".")[-2] for path in found)
-    everything = adapters.target_layers(model, Target.ALL_LINEAR)
+    everything = target_layers(model, Target.ALL_LINEAR)
     assert everything.keys() >= {path for path, module in model.named_modules()
                                  if isinstance(module, nn.Linear)}
     if cross:
-        found = adapters.target_layers(model, Target.CROSS_ATTENTION)
+        found = target_layers(model, Target.CROSS_ATTENTION)
         assert len(found) == cross and all(".attn2." in path for path in found)
     else:
         with pytest.raises(LikenessError, match="no layers of the preset `cross-attention`"):
-            adapters.target_layers(model, Target.CROSS_ATTENTION)
+            target_layers(model, Target.CROSS_ATTENTION)
 
 
 def test_a_rank_larger_than_a_layer_is_refused_by_the_layers_name():
     model = training_models.make_model("sd15").model.diffusion_model
     with pytest.raises(LikenessError, match="`rank` 40 is larger than layer `input_blocks"):
-        adapters.LoRA(model, LoRARecipe(rank=40), torch.Generator(), torch.device("cpu"))
+        Adapters(model, LoRARecipe(rank=40), torch.Generator(), training_models.CPU)
 
 
 def test_first_weights_come_from_the_generator_alone():
@@ -213,8 +220,8 @@ def test_first_weights_come_from_the_generator_alone():
     made = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        made.append(adapters.LoRA(model, LoRARecipe(), torch.Generator().manual_seed(3),
-                                  torch.device("cpu")).tensors())
+        made.append(Adapters(model, LoRARecipe(), torch.Generator().manual_seed(3),
+                             training_models.CPU).tensors())
     assert made[0].keys() == made[1].keys()
     assert all(torch.equal(value, made[1][name]) for name, value in made[0].items())
     assert all(bool(value.any()) == name.endswith("down") for name, value in made[0].items())
@@ -227,7 +234,7 @@ def test_blocks_are_found_once_each_and_cover_the_adapters():
         inside = [module for block in found for module in block.modules()]
         assert len(inside) == len(set(inside)), name
         assert len(found) == count, name
-        assert set(adapters.target_layers(model, Target.ATTENTION_FEED_FORWARD).values()) <= set(
+        assert set(target_layers(model, Target.ATTENTION_FEED_FORWARD).values()) <= set(
             inside)
 
 

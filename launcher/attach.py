@@ -14,7 +14,8 @@ from .problems import Problem
 
 _MODULES = ("mediapipe", "imagehash", "matplotlib")  # of requirements.txt
 _TEST_MODULES = ("pytest", "diffusers", "peft", "insightface", "onnxruntime", "playwright",
-                 "skimage")  # of test-requirements.txt
+                 "skimage", "bitsandbytes", "lion_pytorch", "prodigyopt", "schedulefree",
+                 )  # of test-requirements.txt
 
 
 def ready_host(comfyui: str | None = None, python: str | None = None, *, tests: bool = False,

@@ -122,3 +122,14 @@ def patch_fingerprint(patcher: Any) -> str:
     for key in sorted(patcher.patches):
         collect(key, patcher.patches[key])
     return hashlib.sha256("\n".join([fingerprint(tensors), *plain]).encode()).hexdigest()
+
+
+def text_fingerprint(clip: Any) -> str:
+    """Identify a host's text encoder by all that decides its encoding.
+
+    Clones with another end layer (CLIP Set Last Layer) or a LoRA share their weights.
+    """
+    settings = {name: getattr(clip, name, None)
+                for name in ("layer_idx", "tokenizer_options", "use_clip_schedule")}
+    return json.dumps([fingerprint(clip.cond_stage_model.state_dict()),
+                       patch_fingerprint(clip.patcher), settings], sort_keys=True, default=repr)

@@ -14,8 +14,11 @@ SHARED = {"sockets", "images", "errors", "files", "tensors", "faces"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.
-HOST_LOGIC = {"training/adapters/lora.py", "training/conds.py", "training/export/lora.py",
+HOST_LOGIC = {"training/adapters/lora.py", "training/conds.py", "training/export/diffusers.py",
+              "training/export/keys.py", "training/export/lora.py",
+              "training/export/embedding.py", "training/text/encoders.py",
               "training/frozen.py", "training/loop.py", "training/scope.py",
+              "training/pictures.py",
               "identity/inject.py", "control/stack.py", "restore/registry.py"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",

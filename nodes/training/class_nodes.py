@@ -1,0 +1,170 @@
+"""The node that makes pictures of the subject's class for prior preservation."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from .. import runtime
+from ..errors import LikenessError
+from ..images import to_image, to_uint8
+from ..schema import SubjectType, TrainingSetType, schema, seed
+from ..sockets import Subject
+from ..tensors import fingerprint, text_fingerprint
+from . import class_photos, pictures
+from .class_photos import DEFAULT_PROMPT, ClassPhoto, ClassPhotoSettings, Studio
+
+_PREVIEW = 512  # pixels; a hundred pictures at full size would fill gigabytes of memory
+
+
+class ClassPhotosNode(io.ComfyNode):
+    """Makes class photos with the model itself, or of the user's own pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        defaults = pictures.Sampling()
+        return schema(
+            "LikenessClassPhotos", feature="training", display_name="Likeness Class Photos",
+            is_output_node=True,
+            description="Makes pictures of other people of the subject's class (a photo of a man) "
+                        "with the MODEL as it is, for prior preservation: training on them beside "
+                        "the subject's photos keeps the class word from turning into the subject. "
+                        "Each picture is kept on disk and made once; a cancelled run goes on.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that will be trained, before any "
+                                                "training: what it shows now is what is kept."),
+                io.Clip.Input("clip", tooltip="The model's text encoder."),
+                io.Vae.Input("vae", tooltip="The model's VAE; it shows the pictures, and encodes "
+                                            "own ones."),
+                io.String.Input("class_noun", default="person",
+                                tooltip="What the subject is: person, man, woman. A connected "
+                                        "subject's own word takes its place."),
+                io.String.Input("prompt", default=DEFAULT_PROMPT, multiline=True,
+                                tooltip="One prompt per line, used in turn; {class} is the class "
+                                        "noun. Several lines keep more of what the class can "
+                                        "look like. Leave the trigger out."),
+                io.String.Input("negative", default="", multiline=True,
+                                tooltip="What the pictures should not show. Empty is closest to "
+                                        "what the model means by the class."),
+                io.Int.Input("count", default=100, min=1, max=10000,
+                             tooltip="How many pictures. 100 to 300 are usual; about ten per "
+                                     "photo of the subject. A higher number later adds the "
+                                     "missing ones only."),
+                seed("Noise of the first picture; each further one takes the next number."),
+                io.Int.Input("width", default=1024, min=16, max=8192, step=8,
+                             tooltip="Pixels. Take the size that the photos train at: 512 for "
+                                     "SD1.5, 1024 for SDXL, SD3 and FLUX."),
+                io.Int.Input("height", default=1024, min=16, max=8192, step=8,
+                             tooltip="Pixels; as the width."),
+                *sampling_inputs(defaults),
+                SubjectType.Input("subject", optional=True,
+                                  tooltip="Gives the class noun, and the folder beside the "
+                                          "subject's other files. Without it the folder is named "
+                                          "after the class."),
+                io.Image.Input("own_pictures", optional=True,
+                               tooltip="Your own pictures of other people of the class, taken in "
+                                       "place of generated ones. They are cut to width and height "
+                                       "round their middle and described by the first prompt."),
+            ],
+            outputs=[
+                TrainingSetType.Output(display_name="class_set",
+                                       tooltip="Latents and text encodings of the class photos; "
+                                               "goes into Train beside the training set."),
+                io.Image.Output(display_name="pictures",
+                                tooltip="The pictures, at most 512 pixels a side; the folder has "
+                                        "them at full size."),
+                io.String.Output(display_name="report", tooltip="JSON: folder, how many were made "
+                                                                "and reused, prompt and seed of "
+                                                                "each."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, model, clip, vae, class_noun: str, prompt: str, negative: str, count: int,
+                seed: int, width: int, height: int, steps: int, cfg: float, sampler: str,
+                scheduler: str, guidance: float, subject: Subject | None = None,
+                own_pictures: torch.Tensor | None = None) -> io.NodeOutput:
+        noun = subject.class_noun if subject is not None else class_noun.strip()
+        settings = ClassPhotoSettings(
+            noun, class_photos.prompt_lines(prompt), negative.strip(), count, seed, width, height,
+            pictures.Sampling(steps=steps, cfg=cfg, sampler=sampler, scheduler=scheduler,
+                              guidance=guidance))
+        name = subject.name if subject is not None else noun
+        folder = _folder(subject.folder_name if subject is not None else noun)
+        studio = _studio(model, clip, vae, settings)
+        if own_pictures is None:
+            photos = _followed(class_photos.generate(settings, studio, folder), count)
+        else:
+            images = [to_uint8(image) for image in own_pictures]
+            photos = _followed(class_photos.encode(images, settings, studio, folder), len(images))
+        made = class_photos.class_set(photos, studio, folder, name)
+        text = json.dumps(class_photos.report(photos, settings, folder, own_pictures is not None),
+                          indent=2)
+        shown = to_image(np.stack([_thumbnail(photo.pixels) for photo in photos]))
+        preview = ui.PreviewImage(shown, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(made, shown, text, ui=preview)
+
+
+def sampling_inputs(defaults: pictures.Sampling) -> list:
+    """The inputs that say how pictures are sampled, in the order of core's KSampler."""
+    return [
+        io.Int.Input("steps", default=defaults.steps, min=1, max=10000,
+                     tooltip="Sampling steps of each picture. 20 to 50; 4 to 8 for turbo models."),
+        io.Float.Input("cfg", default=defaults.cfg, min=0.0, max=100.0, step=0.1,
+                       tooltip="Classifier-free guidance: how hard pictures follow the prompt. 7 "
+                               "for SD1.5, 5 for SDXL and SD3, 1 for FLUX and turbo models."),
+        io.Combo.Input("sampler", options=pictures.sampler_names(), default=defaults.sampler,
+                       tooltip="The algorithm that takes the steps, as in KSampler."),
+        io.Combo.Input("scheduler", options=pictures.scheduler_names(),
+                       default=defaults.scheduler,
+                       tooltip="How noise falls over the steps, as in KSampler; simple for FLUX."),
+        io.Float.Input("guidance", default=defaults.guidance, min=0.0, max=100.0, step=0.1,
+                       tooltip="What guidance-distilled models such as FLUX.1-dev are told, as in "
+                               "Flux Guidance; other models ignore it."),
+    ]
+
+
+def _folder(name: str) -> Path:
+    safe = re.sub(r"[^\w.-]+", "_", name)
+    return runtime.contained(runtime.output_directory() / "likeness", safe) / "class_photos"
+
+
+def _studio(model, clip, vae, settings: ClassPhotoSettings) -> Studio:
+    if clip is None:
+        raise LikenessError("This checkpoint has no text encoder; connect a CLIP loader to Class "
+                            "Photos.")
+    size = pictures.latent_size(vae, settings.width, settings.height)
+
+    def draw(positive, negative, number: int) -> torch.Tensor:
+        return pictures.sample(model, positive, negative, size, number, settings.sampling)
+
+    return Studio(draw, lambda latent: pictures.decode(vae, latent),
+                  lambda image: pictures.encode_image(vae, image),
+                  lambda text: pictures.encode_text(clip, text),
+                  pictures.model_key(model), fingerprint(vae.first_stage_model.state_dict()),
+                  text_fingerprint(clip))
+
+
+def _followed(photos: Iterator[ClassPhoto], total: int) -> list[ClassPhoto]:
+    """Collect photos and show each as it comes; a cancel ends it between two."""
+    progress, done = runtime.Progress(total), []
+    for photo in photos:
+        done.append(photo)
+        progress.update(len(done), Image.fromarray(photo.pixels))
+    return done
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+NODES: list[type[io.ComfyNode]] = [ClassPhotosNode]

@@ -1,0 +1,1 @@
+"""Text encoders that learn: new words, and adapters beside their layers."""

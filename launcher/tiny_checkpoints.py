@@ -37,8 +37,37 @@ _DEMO = {"num_res_blocks": [1, 1], "channel_mult": [1, 1], "transformer_depth": 
          "transformer_depth_middle": 1, "transformer_depth_output": [1, 1, 1, 1]}
 
 
+# Networks without a checkpoint of their own: the host would not recognise such sizes in a file.
+# ComfyUI's name of each architecture, and sizes in the place of those it reads from the weights.
+_NETWORKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "z_image": ("ZImage", {
+        "patch_size": 2, "in_channels": 16, "dim": 256, "n_layers": 2, "n_refiner_layers": 1,
+        "n_heads": 8, "n_kv_heads": 8, "qk_norm": True, "cap_feat_dim": 64,
+        "axes_dims": [8, 12, 12], "axes_lens": [64, 64, 64], "rope_theta": 256.0,
+        "ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0,
+        "pad_tokens_multiple": 32}),
+    "qwen_image": ("QwenImage", {
+        "patch_size": 2, "in_channels": 64, "out_channels": 16, "num_layers": 2,
+        "attention_head_dim": 32, "num_attention_heads": 2, "joint_attention_dim": 64,
+        "axes_dims_rope": (8, 12, 12)}),
+    "wan": ("WAN21_T2V", {
+        "dim": 48, "ffn_dim": 96, "freq_dim": 64, "text_dim": 64, "num_heads": 2,
+        "num_layers": 2, "in_dim": 16, "out_dim": 16, "text_len": 16}),
+    "chroma": ("Chroma", {
+        "in_channels": 64, "out_channels": 64, "context_in_dim": 64, "hidden_size": 64,
+        "mlp_ratio": 4.0, "num_heads": 2, "depth": 2, "depth_single_blocks": 2,
+        "axes_dim": [8, 12, 12], "theta": 10000, "patch_size": 2, "qkv_bias": True, "in_dim": 64,
+        "out_dim": 64, "hidden_dim": 64, "n_layers": 2}),
+}
+
+
 def unet_config(name: str) -> dict[str, Any]:
-    """The diffusion model's configuration of one checkpoint: sd15, sdxl, sd3, flux or demo."""
+    """The diffusion model's configuration: sd15, sdxl, sd3, flux or demo, which have checkpoints,
+    or z_image, qwen_image, wan or chroma, which are built in a process alone.
+    """
+    if name in _NETWORKS:
+        kind, sizes = _NETWORKS[name]
+        return {**getattr(comfy.supported_models, kind).unet_config, **sizes}
     if name == "demo":
         return {**_UNET, **_DEMO, **comfy.supported_models.SD15.unet_config}
     sizes = dict(ARCHITECTURES[name].sizes)
@@ -57,8 +86,10 @@ def unet_config(name: str) -> dict[str, Any]:
 
 
 def model_config(name: str) -> BASE:
-    """ComfyUI's description of one of the checkpoints."""
+    """ComfyUI's description of one of the checkpoints or networks."""
     classes: dict[str, type[BASE]] = {**register(), "demo": comfy.supported_models.SD15}
+    for network, (kind, _) in _NETWORKS.items():
+        classes[network] = getattr(comfy.supported_models, kind)
     config = classes[name](unet_config(name))
     config.set_inference_dtype(torch.float32, None)
     return config

@@ -18,8 +18,13 @@ from launcher.tiny_checkpoints import model_config
 CPU = torch.device("cpu")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, uuid.UUID)
+# The rest of the host's image networks, which have no checkpoint here.
+NETWORKS = (*ARCHITECTURES, "z_image", "qwen_image", "wan", "chroma")
 # Widths of text tokens and pooled text, latent channels, as the tiny models take them.
-TEXT = {"sd15": (64, 0, 4), "sdxl": (128, 64, 4), "sd3": (4096, 128, 16), "flux": (64, 64, 16)}
+TEXT = {"sd15": (64, 0, 4), "sdxl": (128, 64, 4), "sd3": (4096, 128, 16), "flux": (64, 64, 16),
+        "z_image": (64, 0, 16), "qwen_image": (64, 0, 16), "wan": (64, 0, 16),
+        "chroma": (64, 64, 16)}
+_FRAMES = {"qwen_image": 1, "wan": 2}  # of latents that have a time axis
 
 
 def make_model(name: str, *, prediction: str | None = None, dtype: torch.dtype = torch.float32,
@@ -76,7 +81,8 @@ def make_training_set(folder: Path, name: str, sizes: tuple[tuple[int, int], ...
         path = folder / f"{name}_latent_{index}.safetensors"
         mask = torch.zeros(height, across)
         mask[height // 4: height // 2, across // 4: across // 2] = 1.0
-        write_latent(path, 5 * torch.randn(channels, height, across, generator=generator), mask)
+        shape = (channels, *([_FRAMES[name]] if name in _FRAMES else []), height, across)
+        write_latent(path, 5 * torch.randn(shape, generator=generator), mask)
         items.append(TrainingItem(
             f"photo{index}.jpg", f"{index:064x}", f"caption {index}", (across * 8, height * 8),
             (1000, 1500), (100.0, 200.0, 100.0 + across * 16, 200.0 + height * 16), path,

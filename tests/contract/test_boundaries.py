@@ -14,7 +14,7 @@ SHARED = {"sockets", "images", "errors", "files", "tensors", "faces"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.
-HOST_LOGIC = {"training/adapters/lora.py", "training/conds.py", "training/export/diffusers.py",
+HOST_LOGIC = {"training/adapters/group.py", "training/conds.py", "training/export/diffusers.py",
               "training/export/keys.py", "training/export/lora.py",
               "training/export/embedding.py", "training/text/encoders.py",
               "training/frozen.py", "training/loop.py", "training/scope.py",

@@ -8,33 +8,48 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ... import runtime
+from ...errors import LikenessError
 from .. import frozen
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.whole import DreamBoothRecipe
+from .full import FullLayer
 from .layer import AdapterLayer
-from .lora import LoRALayer
+from .loha import LoHaLayer
+from .lokr import LoKrLayer
+from .lora import DoRALayer, LoRALayer
+from .oft import OFTLayer
 from .targets import target_layers
 
 # Technique -> the class of its layers.
-LAYERS: Mapping[str, type[AdapterLayer]] = {"lora": LoRALayer}
+LAYERS: Mapping[str, type[AdapterLayer]] = {
+    "lora": LoRALayer, "dora": DoRALayer, "loha": LoHaLayer, "lokr": LoKrLayer, "oft": OFTLayer,
+    "dreambooth": FullLayer}
 
 
 class Adapters(nn.Module):
     """Every adapter of a run, by the path of its layer in a network.
 
     Args:
-        model: the network whose layers learn.
+        model: the network whose layers learn, a diffusion model or text encoders.
 
     Raises:
-        LikenessError: no layer fits the recipe's preset, or one is too small for it.
+        LikenessError: no layer fits the recipe's preset and block ranks, or one cannot learn by
+            this technique or at this rank.
     """
 
     def __init__(self, model: nn.Module, recipe: AdapterRecipe | DreamBoothRecipe,
                  generator: torch.Generator, device: torch.device) -> None:
         super().__init__()
         kind = LAYERS[recipe.method]
+        found = target_layers(model, recipe.target)
+        if isinstance(recipe, AdapterRecipe):
+            found = {path: module for path, module in found.items() if recipe.rank_of(path) > 0}
+        if not found:
+            raise LikenessError("`block_ranks` gives every layer rank 0, so nothing would learn; "
+                                "give some layers a rank.")
         self.layers = {path: kind(path, module, recipe, generator, device)
-                       for path, module in target_layers(model, recipe.target).items()}
+                       for path, module in found.items()}
         # Registered under numbers because a module's name may not contain a dot.
         self.registered = nn.ModuleList(self.layers.values())
         self.active = True
@@ -60,8 +75,8 @@ class Adapters(nn.Module):
                 groups.setdefault(layer.rate_factor(name), []).append(parameter)
         return groups
 
-    def start_step(self, generator: torch.Generator) -> None:
-        """Draw what holds for a whole step."""
+    def start_step(self, generator: torch.Generator | None) -> None:
+        """Draw which ranks a whole step leaves out; None, to be called after it: none are."""
         for layer in self.layers.values():
             layer.start_step(generator)
 
@@ -78,5 +93,8 @@ class Adapters(nn.Module):
         """The adapted layers with what they run instead of their own forward."""
         for path, layer in self.layers.items():
             module = model.get_submodule(path)
-            yield module, lambda x, layer=layer, module=module: (
-                layer(module, x) if self.active else frozen.run(module, x))
+            yield module, lambda x, layer=layer, module=module: self._run(layer, module, x)
+
+    def _run(self, layer: AdapterLayer, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        runtime.throw_if_cancelled()
+        return layer(module, x) if self.active else frozen.run(module, x)

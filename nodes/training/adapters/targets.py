@@ -9,44 +9,55 @@ from .. import frozen
 from ..recipes.fields import Target
 
 _CROSS_ATTENTION = ("cross_attn", "attn2")
-_FEED_FORWARD = ("ff", "ffn", "mlp", "img_mlp", "txt_mlp", "feed_forward")
+_FEED_FORWARD = ("ff", "ffn", "mlp", "img_mlp", "txt_mlp", "feed_forward", "DenseReluDense")
 # FLUX-like single blocks hold attention and feed-forward in the same two layers.
 _FUSED = ("linear1", "linear2")
 # Joint-attention models have an `attn2` too, where no text takes part.
 _JOINT = ("x_block", "context_block")
+# What holds the network inside each of the host's text encoders.
+_TEXT = "transformer"
 
 
 def is_target(path: str, target: Target) -> bool:
-    """Whether a dense layer of a diffusion model belongs to a preset, told from its path."""
+    """Whether a dense layer of a diffusion model or text encoder belongs to a preset, by its path.
+
+    A text encoder's attention is all there is of attention to the text, so it belongs to the
+    cross-attention preset too. Its embeddings and projections belong to none but all layers.
+    """
     parts = path.split(".")
-    if target is Target.ALL_LINEAR:
+    if target in (Target.ALL_LINEAR, Target.CONVOLUTIONS):
         return True
-    if target is Target.CROSS_ATTENTION:
+    if target is Target.CROSS_ATTENTION and _TEXT not in parts[:2]:
         return any(part in _CROSS_ATTENTION for part in parts) and not any(
             part in _JOINT for part in parts)
     # Embedders have an `mlp` too; what repeats has its block's number before that.
     number = next((at for at, part in enumerate(parts) if part.isdigit()), len(parts))
     inside = parts[number:]
-    if any("attn" in part or "attention" in part for part in inside) or (
+    if any("attn" in part or "attention" in part.lower() for part in inside) or (
             "single_blocks" in parts and parts[-1] in _FUSED):
         return True
     return target is Target.ATTENTION_FEED_FORWARD and any(part in _FEED_FORWARD for part in inside)
 
 
 def target_layers(model: nn.Module, target: Target) -> dict[str, nn.Module]:
-    """The layers of a diffusion model that a preset trains, by path.
+    """The layers of a diffusion model, or of a CLIP's text encoders, that a preset trains, by path.
 
     Raises:
         LikenessError: the architecture has no layer of this kind.
     """
-    found = {}
-    for path, module in model.named_modules():
-        dense = frozen.is_linear(module) or (
-            frozen.is_conv(module) and set(module.kernel_size) == {1} and module.groups == 1)
-        if dense and is_target(path, target) and (
-                frozen.is_linear(module) or target is Target.ALL_LINEAR):
-            found[path] = module
+    found = {path: module for path, module in model.named_modules()
+             if _can_learn(module, target) and is_target(path, target)}
     if not found:
         raise LikenessError(f"{type(model).__name__} has no layers of the preset "
                             f"`{target.value}`; choose `{Target.ALL_LINEAR.value}`.")
     return found
+
+
+def _can_learn(module: nn.Module, target: Target) -> bool:
+    if frozen.is_linear(module):
+        return True
+    if not frozen.is_conv(module) or module.groups != 1:
+        return False
+    # A convolution over single points is a dense layer.
+    pointwise = set(module.kernel_size) == {1}
+    return target is Target.CONVOLUTIONS or (target is Target.ALL_LINEAR and pointwise)

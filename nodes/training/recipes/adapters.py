@@ -118,8 +118,12 @@ class OFTRecipe(AdapterRecipe):
 
     method: ClassVar[str] = "oft"
 
-    block_size: int = 16  # rows that one rotation mixes
+    block_size: int = 16  # most outputs that one rotation mixes
+    constraint: float = 0.0  # largest norm of a layer's rotations (COFT); 0: none
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(2 <= self.block_size <= 512, "block_size", "2 to 512", self.block_size)
+        require(self.constraint >= 0, "constraint", "0 or more", self.constraint)
+        require(self.rank_dropout == 0, "rank_dropout", "0 with OFT, which has no ranks",
+                self.rank_dropout)

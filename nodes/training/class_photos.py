@@ -15,10 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..errors import LikenessError
-from ..files import write_whole
 from ..images import read_photo, resize, to_image
 from ..sockets import TrainingItem, TrainingSet
 from ..tensors import (
@@ -29,7 +27,7 @@ from ..tensors import (
     write_conditioning,
     write_latent,
 )
-from .pictures import Sampling
+from .pictures import Sampling, write_png
 
 logger = logging.getLogger("likeness")
 
@@ -182,11 +180,6 @@ def report(photos: Sequence[ClassPhoto], settings: ClassPhotoSettings, folder: P
                     "seed": None if own else settings.seed + index, "reused": photo.reused}
                    for index, photo in enumerate(photos)],
     }
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 picture, whole or not at all."""
-    write_whole(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG"))
 
 
 def _key(parts: object) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -13,9 +14,11 @@ import comfy.sample
 import comfy.samplers
 import numpy as np
 import torch
+from PIL import Image
 
 from .. import runtime
 from ..errors import LikenessError
+from ..files import write_whole
 from ..images import to_uint8
 from ..tensors import Conditioning, fingerprint, patch_fingerprint
 
@@ -133,6 +136,11 @@ def encode_image(vae: Any, image: torch.Tensor) -> torch.Tensor:
     """Encode an IMAGE (1, H, W, 3) to a latent (1, C, ..., h, w) at the VAE's own scale."""
     with torch.no_grad():
         return vae.encode(image)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 picture, whole or not at all."""
+    write_whole(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG"))
 
 
 def model_key(model: Any) -> str:

@@ -78,13 +78,18 @@ class SigmaWindow:
         return cls(math.inf if start == 0.0 else float(model_sampling.percent_to_sigma(start)),
                    -math.inf if end == 1.0 else float(model_sampling.percent_to_sigma(end)))
 
+    @property
+    def always_open(self) -> bool:
+        """Whether the window covers all of sampling."""
+        return math.isinf(self.start) and math.isinf(self.end)
+
     def open_at(self, sigmas: torch.Tensor) -> bool:
         """Tell whether the step with these sigmas (B,) lies inside; the first row speaks for all.
 
         Every layer asks with the same tensor object, and reading it waits for the GPU, so the
         answer is kept for as long as that object lives.
         """
-        if math.isinf(self.start) and math.isinf(self.end):
+        if self.always_open:
             return True
         seen, inside = self._seen[0]
         if seen() is not sigmas:

@@ -44,8 +44,10 @@ class FaceTerm:
             return None
         keys, values = (self._rows(part, q, options["cond_or_uncond"])
                         for part in (self.keys, self.values))
+        # The options carry another node's choice of attention, training's among them.
         seen = optimized_attention(q, keys, values, options["n_heads"],
-                                   attn_precision=options["attn_precision"])
+                                   attn_precision=options["attn_precision"],
+                                   transformer_options=options)
         return seen * self.weight
 
     @staticmethod

@@ -32,7 +32,7 @@ def size_conditioning(item: TrainingItem) -> dict[str, int]:
 
 def model_conds(base: Any, conditioning: Conditioning, item: TrainingItem, latent: torch.Tensor,
                 guidance: float, device: torch.device) -> ModelConds:
-    """Encode one sample's conditioning for a host model, as one row.
+    """Encode one sample's conditioning for a host model, as one row with its gradient, if any.
 
     Args:
         latent: (1, C, ...) of the sample; only its shape matters.
@@ -42,15 +42,18 @@ def model_conds(base: Any, conditioning: Conditioning, item: TrainingItem, laten
     given = {**options, **size_conditioning(item), "guidance": guidance, "cross_attn": tokens,
              "noise": torch.zeros_like(latent), "device": device, "prompt_type": "positive"}
     encoded = base.extra_conds(**given)
-    rows = {name: cond.process_cond(batch_size=1, area=None, device=device)
+    return {name: cond.process_cond(batch_size=1, area=None, device=device)
             for name, cond in encoded.items()}
-    return {name: type(cond)(_normal(cond.cond)) for name, cond in rows.items()}
+
+
+def stored(conds: ModelConds) -> ModelConds:
+    """A copy in main memory that autograd may save, also of tensors born under inference mode."""
+    return {name: type(cond)(_normal(cond.cond)) for name, cond in conds.items()}
 
 
 def _normal(value: Any) -> Any:
-    """A copy that autograd may save, also of a tensor born under inference mode."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return value.detach().to("cpu").clone()
     if isinstance(value, (list, tuple)):
         return [_normal(part) for part in value]
     return value

@@ -1,9 +1,9 @@
-"""A training set in memory, ready for one model, and the seeded order of its batches."""
+"""A training set in memory, ready for one model."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,26 +15,39 @@ from ..tensors import read_conditioning, read_latent
 from . import conds
 from .recipes.base import Recipe
 
+EMPTY_CAPTION = ""  # the key of its encoding
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One photo as the model trains on it."""
+    """One photo as the model trains on it; everything in main memory."""
 
-    photo: str
-    latent: torch.Tensor  # (C, ..., h, w) at the model's scale, float32 on the CPU
+    item: TrainingItem
+    latent: torch.Tensor  # (C, ..., h, w) at the model's scale, float32
     mask: torch.Tensor  # (h, w) face weight 0..1
-    conds: conds.ModelConds
-    empty_conds: conds.ModelConds | None  # of the empty caption, for caption dropout
+    captions: tuple[str, ...]  # keys of its captions, any of which a step may take
+    conds: Mapping[str, conds.ModelConds]  # by key: its captions, the class caption, the empty one
+
+    @property
+    def photo(self) -> str:
+        """The photo's name."""
+        return self.item.photo
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Samples of one shape on the compute device, one row each."""
 
-    photos: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    captions: tuple[str, ...]  # the key of each row's caption
     latents: torch.Tensor  # (B, C, ..., h, w)
     masks: torch.Tensor  # (B, h, w)
     conds: Mapping[str, Any]
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """The photos' names."""
+        return tuple(sample.photo for sample in self.samples)
 
 
 def seeded(seed: int, *names: object) -> torch.Generator:
@@ -53,9 +66,12 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe,
     if not training_set.items:
         raise LikenessError("The training set has no photos; prepare one from a subject with at "
                             "least one reference photo.")
-    if recipe.caption_dropout > 0 and "" not in training_set.conditionings:
+    if recipe.caption_dropout > 0 and EMPTY_CAPTION not in training_set.conditionings:
         raise LikenessError("The training set holds no encoding of the empty caption; prepare it "
                             "again or set `caption_dropout` to 0.")
+    if recipe.class_word_weight > 0 and not all(item.class_key for item in training_set.items):
+        raise LikenessError("The training set holds no captions with the class word alone; prepare "
+                            "it again or set `class_word_weight` to 0.")
     try:
         texts = {key: read_conditioning(path) for key, path in training_set.conditionings.items()}
         return [_sample(base, item, texts, recipe, device) for item in training_set.items]
@@ -80,57 +96,51 @@ def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Rec
     def encode(key: str) -> conds.ModelConds:
         text = texts[key]
         try:
-            return conds.model_conds(base, text, item, latent, recipe.guidance, device)
+            return conds.stored(conds.model_conds(base, text, item, latent, recipe.guidance,
+                                                  device))
         except KeyError as err:
             raise LikenessError(f"The captions' encoding lacks {err}, which this model needs; run "
                                 "Prepare Training with its own CLIP.") from err
 
-    empty = encode("") if recipe.caption_dropout > 0 else None
-    return Sample(item.photo, latent[0], mask.clone(), encode(item.conditioning_key), empty)
+    captions = (item.conditioning_key, *item.variants)
+    others = [EMPTY_CAPTION] if recipe.caption_dropout > 0 else []
+    others += [item.class_key] if item.class_key else []
+    return Sample(item, latent[0], mask.clone(), captions,
+                  {key: encode(key) for key in dict.fromkeys([*captions, *others])})
 
 
-def group_samples(samples: Sequence[Sample]) -> list[list[int]]:
-    """Indices of samples that can share a batch: same latent shape, stackable conditionings."""
-    groups: list[list[int]] = []
-    for index, sample in enumerate(samples):
-        for group in groups:
-            first = samples[group[0]]
-            if first.latent.shape == sample.latent.shape and conds.compatible(
-                    first.conds, sample.conds):
-                group.append(index)
-                break
-        else:
-            groups.append([index])
-    return groups
+def choose_captions(samples: Sequence[Sample], recipe: Recipe,
+                    generator: torch.Generator) -> tuple[str, ...]:
+    """Draw each row's caption among the sample's own, or the empty one by the recipe's dropout."""
+    chosen = []
+    for sample in samples:
+        dropped = bool(torch.rand((), generator=generator) < recipe.caption_dropout)
+        place = int(torch.randint(len(sample.captions), (), generator=generator))
+        chosen.append(EMPTY_CAPTION if dropped else sample.captions[place])
+    first = samples[0].conds[chosen[0]]
+    # Encodings of other lengths cannot share a batch with some text encoders.
+    if all(conds.compatible(first, sample.conds[key])
+           for sample, key in zip(samples, chosen, strict=True)):
+        return tuple(chosen)
+    return tuple(EMPTY_CAPTION if chosen[0] == EMPTY_CAPTION else sample.captions[0]
+                 for sample in samples)
 
 
-def batch_order(groups: Sequence[Sequence[int]], batch_size: int,
-                seed: int) -> Iterator[tuple[int, ...]]:
-    """Endless full batches, each from one group.
+def collate(samples: Sequence[Sample], captions: Sequence[str], device: torch.device,
+            live: Mapping[str, Any] | None = None) -> Batch:
+    """Stack samples of one group, with these captions, on the compute device.
 
-    Every sample comes once in an epoch. What does not fill a batch waits for the next epoch, so
-    that all photos train equally often however their shapes are spread.
+    Args:
+        live: conditionings that carry gradients, in place of the stored ones.
     """
-    waiting: list[list[int]] = [[] for _ in groups]
-    epoch = 0
-    while True:
-        ready = []
-        generator = seeded(seed, "order", epoch)
-        for queue, group in zip(waiting, groups, strict=True):
-            places = torch.randperm(len(group), generator=generator).tolist()
-            queue += [group[place] for place in places]
-            while len(queue) >= batch_size:
-                ready.append(tuple(queue[:batch_size]))
-                del queue[:batch_size]
-        for place in torch.randperm(len(ready), generator=generator).tolist():
-            yield ready[place]
-        epoch += 1
-
-
-def collate(samples: Sequence[Sample], empty_caption: bool, device: torch.device) -> Batch:
-    """Stack samples of one group on the compute device."""
-    rows = [sample.empty_conds if empty_caption else sample.conds for sample in samples]
-    return Batch(tuple(sample.photo for sample in samples),
+    if live is None:
+        rows = [sample.conds[key] for sample, key in zip(samples, captions, strict=True)]
+        live = conds.batch(rows, device)
+    return Batch(tuple(samples), tuple(captions),
                  torch.stack([sample.latent for sample in samples]).to(device),
-                 torch.stack([sample.mask for sample in samples]).to(device),
-                 conds.batch(rows, device))
+                 torch.stack([sample.mask for sample in samples]).to(device), live)
+
+
+def main_captions(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The first caption of each sample."""
+    return tuple(sample.captions[0] for sample in samples)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -18,50 +18,33 @@ from ..sockets import TrainingSet
 from . import objectives
 from .adapters.attach import attach, set_compute_type
 from .adapters.group import Adapters
-from .data import Batch, Sample, batch_order, collate, group_samples, load_samples, seeded
-from .frozen import pytorch_attention
-from .recipes.adapters import LoRARecipe
+from .carried import check_trainable, training_options
+from .data import Batch, Sample, choose_captions, collate, load_samples, seeded
+from .denoise import denoise, probe
+from .learner import Learner
+from .losses import Objective
+from .order import batch_order, group_samples, repeats
+from .recipes.base import Recipe
 from .recipes.fields import Precision
 from .scope import Scope
 from .state import RunState
-from .timesteps import draw_sigmas, is_flow
-
-# Stored activations against those of one sampling step, with and without checkpointing: one block
-# and the inputs of the others, or every block.
-_ACTIVATIONS = {True: 3.0, False: 12.0}
-_OPTIMIZERS = {"adamw": torch.optim.AdamW}
+from .timesteps import draw_sigmas
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one optimiser step did."""
+    """What one optimiser step did; one entry per sample where there are several."""
 
     step: int  # finished steps, from 1
     loss: float
+    terms: Mapping[str, float]  # weighted means whose sum is the loss
     learning_rate: float
     gradient_norm: float  # before clipping
     seconds: float
     photos: tuple[str, ...]
     sigmas: tuple[float, ...]
-
-
-def check_trainable(model: Any) -> None:
-    """Refuse a MODEL that carries what training would have to ignore.
-
-    Raises:
-        LikenessError: attention patches, wrappers, hooks or injections are on the model.
-    """
-    options = model.model_options.get("transformer_options", {})
-    found = {"patches": any(options.get("patches", {}).values()),
-             "patches_replace": any(options.get("patches_replace", {}).values()),
-             "a wrapper": "model_function_wrapper" in model.model_options
-                          or any(model.wrappers.values()),
-             "hooks": model.hook_patches, "injections": model.injections}
-    carried = [name for name, present in found.items() if present]
-    if carried:
-        raise LikenessError(
-            f"The MODEL carries {' and '.join(carried)} of other nodes, which training would not "
-            "see; connect the model from before those nodes.")
+    levels: tuple[float, ...]  # places of the sigmas on the model's schedule, 0 to 1
+    sample_losses: tuple[float, ...]  # of the photos themselves
 
 
 def compute_type(base: Any, precision: Precision, device: torch.device) -> torch.dtype:
@@ -76,32 +59,47 @@ def compute_type(base: Any, precision: Precision, device: torch.device) -> torch
 
 
 class Trainer:
-    """One run: adapters, optimiser and finished steps; draws everything random from the seed.
+    """One run: what learns, its optimiser and finished steps; every draw comes from the seed.
+
+    Args:
+        text: text encoders that learn (a `text.live.LiveText`), where the recipe has such.
+        class_set: pictures of the class, for prior preservation.
+        identity: the recogniser's term; asked where the recipe gives it a weight.
 
     Raises:
         LikenessError: the model, the training set and the recipe do not fit together.
     """
 
-    def __init__(self, model: Any, training_set: TrainingSet, recipe: LoRARecipe,
-                 seed: int) -> None:
-        check_trainable(model)
+    def __init__(self, model: Any, training_set: TrainingSet, recipe: Recipe, seed: int, *,
+                 text: Any = None, class_set: TrainingSet | None = None,
+                 identity: Any = None) -> None:
+        check_trainable(model, recipe.batch_size)
         self.recipe, self.seed, self.step = recipe, seed, 0
         self.patcher = runtime.training_clone(model)
         self.base = self.patcher.model
         self.device = self.patcher.load_device
+        self.text, self.identity = text, identity
+        self.learner: Learner | None = None  # full weights are learned from loaded ones
         self.losses: list[float] = []
         self.whole = True  # false while an optimiser step is under way
+        objectives.check_weighting(self.base.model_sampling, recipe)
         with torch.inference_mode(False), torch.no_grad():
             self.samples = load_samples(self.base, training_set, recipe, self.device)
+            self.class_samples = ([] if class_set is None or recipe.class_weight == 0 else
+                                  load_samples(self.base, class_set, recipe, self.device))
         self.groups = group_samples(self.samples)
         self._load()
         self.dtype = compute_type(self.base, recipe.precision, self.device)
-        with torch.inference_mode(False):
-            self.adapters = Adapters(self.base.diffusion_model, recipe, seeded(seed, "adapters"),
-                                 self.device)
-            self.optimizer = _OPTIMIZERS[recipe.optimizer.value](
-                self.adapters.parameters(), lr=recipe.learning_rate,
-                weight_decay=recipe.weight_decay)
+        self.learner = Learner(self.base.diffusion_model, recipe,
+                               None if text is None else text.encoders, seed, self.device)
+        self.objective = Objective(recipe, self.base.model_sampling, self.predict,
+                                   self._predict_before, self._identity_distance)
+        self._options: dict[str, Any] = {}
+
+    @property
+    def adapters(self) -> Adapters | None:
+        """What the diffusion model's layers learn; None when only words do."""
+        return self.learner.adapters
 
     def run(self, until: int | None = None) -> Iterator[StepResult]:
         """Train up to a number of finished steps; the MODEL is changed only while this runs.
@@ -109,43 +107,38 @@ class Trainer:
         Close the generator (`contextlib.closing`) when leaving it early.
 
         Raises:
-            LikenessError: loss or gradient is no longer a number, or memory ran out.
+            LikenessError: loss or gradient is no longer a number.
+            OutOfMemory: the host's own, for the caller to explain.
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        order = batch_order(self.groups, self.recipe.batch_size, self.seed)
+        if self.step >= last:
+            return
+        each = self.recipe.accumulate
+        times = repeats(self.samples, self.recipe.balance_poses)
+        order = islice(batch_order(self.groups, self.recipe.batch_size, self.seed, times),
+                       self.step * each, None)
         with self.attached():
-            for places in islice(order, self.step, last):
-                try:
-                    result = self._step(places)
-                except runtime.OutOfMemory as err:
-                    raise LikenessError(self._out_of_memory()) from err
-                except RuntimeError as err:
-                    if self.step == 0 and "shapes cannot be multiplied" in str(err):
-                        raise LikenessError("The captions' encoding does not fit this model; "
-                                            "run Prepare Training with its own CLIP.") from err
-                    raise
-                yield result
+            while self.step < last:
+                yield self._step([next(order) for _ in range(each)])
 
-    def state(self, key: str) -> RunState:
+    def state(self, key: str, **extra: Any) -> RunState:
         """The run as it stands after the last finished step."""
-        return RunState(key, self.step, self.adapters.tensors(), self.optimizer.state_dict(),
-                        tuple(self.losses))
+        return RunState(key, self.step, self.learner.tensors(), self.learner.optimizer_state(),
+                        tuple(self.losses), extra)
 
     def restore(self, state: RunState) -> None:
         """Take a run up where it stopped."""
-        with torch.inference_mode(False):
-            self.adapters.load_tensors(state.tensors)
-            self.optimizer.load_state_dict(dict(state.optimizer))
+        self.learner.restore(state.tensors, state.optimizer)
         self.step, self.losses = state.step, list(state.losses)
 
     def probe(self, adapted: bool) -> torch.Tensor:
-        """The model's prediction error on a fixed input, with or without the adapters."""
-        with self.attached(adapted):
+        """The model's prediction error on a fixed input and text, with or without its adapters."""
+        with self.attached(adapted), self.learner.evaluated():
             return probe(self.patcher, self.samples[0])
 
     @contextmanager
     def attached(self, adapted: bool = True) -> Iterator[None]:
-        """While this lasts the MODEL runs frozen, with or without the adapters."""
+        """While this lasts the MODEL runs frozen, with or without what was learned."""
         self._load()
         with Scope() as scope:
             with torch.inference_mode(False):
@@ -153,97 +146,162 @@ class Trainer:
                 attach(scope, self.base, self.base.diffusion_model, adapters,
                        self.recipe.gradient_checkpointing)
                 set_compute_type(scope, self.base, self.dtype)
+                self._options = training_options(self.patcher.model_options, self.device)
+                for companion in self._companions:
+                    companion.attach(scope)
             # Newer hosts choose operations that have a backward pass when this is set.
             if hasattr(comfy.model_management, "in_training"):
                 scope.set_attribute(comfy.model_management, "in_training", True)
             yield
 
+    def predict(self, noisy: torch.Tensor, sigmas: torch.Tensor,
+                conds: Mapping[str, Any]) -> torch.Tensor:
+        """The model's x0 estimate as it is being trained."""
+        return denoise(self.base, noisy, sigmas, conds, self._options)
+
     def loss(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """The recipe's loss of a batch at given noise levels (B,) and noise (B, C, ...)."""
-        sampling, recipe = self.base.model_sampling, self.recipe
-        noisy = sampling.noise_scaling(sigmas, noise, batch.latents)
-        estimate = denoise(self.base, noisy, sigmas, batch.conds, self.patcher.model_options)
-        error = objectives.target_error(sampling, sigmas, estimate, batch.latents)
-        if recipe.min_snr > 0 and not is_flow(sampling):
-            error = error * objectives.min_snr_weight(sampling, sigmas, recipe.min_snr, error.ndim)
-        weight = objectives.face_weight(batch.masks, recipe.background)
-        return objectives.masked_mean(error, weight).mean()
+        """The recipe's loss of a batch of photos at noise levels (B,) and noise (B, C, ...)."""
+        return sum(term.mean() for term in self.terms(batch, sigmas, noise).values())
+
+    def terms(self, batch: Batch, sigmas: torch.Tensor,
+              noise: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Each photo's weighted loss by term, (B,) each."""
+        now = before = None
+        if self.recipe.class_word_weight > 0:
+            keys = [sample.item.class_key for sample in batch.samples]
+            before = collate(batch.samples, keys, self.device).conds
+            now = self._collate(batch.samples, keys).conds
+        return self.objective.photo_terms(batch, sigmas, noise, now, before)
+
+    def _predict_before(self, noisy: torch.Tensor, sigmas: torch.Tensor,
+                        conds: Mapping[str, Any]) -> torch.Tensor:
+        off = self.adapters.switched_off() if self.adapters is not None else nullcontext()
+        with torch.no_grad(), off:
+            return self.predict(noisy, sigmas, conds)
+
+    def _identity_distance(self, estimate: torch.Tensor, sigmas: torch.Tensor,
+                           batch: Batch) -> torch.Tensor | None:
+        if self.identity is None or not self.identity.active(self.step):
+            return None
+        return self.identity.loss(estimate, self.base, sigmas,
+                                  [sample.item.points for sample in batch.samples])
 
     def _load(self) -> None:
         """Bring the weights to the compute device; others may have patched or evicted them."""
-        runtime.load_models([self.patcher], self._memory_required())
+        runtime.load_models([self.patcher, *(part.patcher for part in self._companions)],
+                            self.memory_required())
 
-    def _step(self, places: tuple[int, ...]) -> StepResult:
+    @property
+    def _companions(self) -> list[Any]:
+        """The other networks that a step runs."""
+        text = None if self.text is None else self.text.encoders
+        return [part for part in (text, self.identity) if part is not None]
+
+    def _step(self, places: Sequence[tuple[int, ...]]) -> StepResult:
         started = time.perf_counter()
         # Not around the whole generator: a mode set there would leak into whoever consumes it.
         with torch.inference_mode(False), torch.enable_grad():
-            generator = seeded(self.seed, "step", self.step)
-            empty = bool(torch.rand((), generator=generator) < self.recipe.caption_dropout)
-            batch = collate([self.samples[place] for place in places], empty, self.device)
-            sigmas = draw_sigmas(self.base.model_sampling, self.recipe, len(places), generator)
-            noise = torch.randn(batch.latents.shape, generator=generator)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = self.loss(batch, sigmas.to(self.device), noise.to(self.device))
-            self._check(loss, "loss", batch, sigmas)
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.adapters.parameters(),
-                                                  self.recipe.gradient_clip or float("inf"))
-            self._check(norm, "gradient", batch, sigmas)
-            rate = self.recipe.learning_rate_at(self.step)
-            self._update(rate)
-        self.losses.append(loss.item())
-        return StepResult(self.step, self.losses[-1], rate, norm.item(),
-                          time.perf_counter() - started, batch.photos, tuple(sigmas.tolist()))
+            self.learner.start_step(self.step, seeded(self.seed, "ranks", self.step))
+            parts = [self._accumulate(row, number) for number, row in enumerate(places)]
+            norm = self.learner.clip(self.recipe.gradient_clip)
+            batches = [batch for batch, _, _ in parts]
+            sigmas = torch.cat([levels for _, levels, _ in parts])
+            self._check(norm, "gradient", batches, sigmas)
+            self.whole = False
+            self.learner.update(self.step)
+            self.step += 1
+            self.whole = True
+        terms = {name: sum(float(part.get(name, torch.zeros(1)).mean()) for _, _, part in parts)
+                 / len(parts) for name in dict.fromkeys(n for _, _, part in parts for n in part)}
+        self.losses.append(sum(terms.values()))
+        return StepResult(
+            self.step, self.losses[-1], terms, self.recipe.learning_rate_at(self.step - 1),
+            norm.item(), time.perf_counter() - started,
+            tuple(photo for batch in batches for photo in batch.photos), tuple(sigmas.tolist()),
+            tuple(objectives.noise_level(self.base.model_sampling, sigmas).tolist()),
+            tuple(torch.cat([part["photo"] for _, _, part in parts]).tolist()))
 
-    def _update(self, rate: float) -> None:
-        self.whole = False
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.whole = True
+    def _accumulate(self, places: tuple[int, ...],
+                    number: int) -> tuple[Batch, torch.Tensor, dict[str, torch.Tensor]]:
+        """Add the gradient of one batch; return it, its noise levels and its terms."""
+        names = ("step", self.step) if number == 0 else ("step", self.step, number)
+        generator = seeded(self.seed, *names)
+        samples = [self.samples[place] for place in places]
+        batch = self._batch(samples, generator)
+        sigmas, noise = self._noise(batch, generator)
+        terms = self.terms(batch, sigmas, noise)
+        penalty = None if self.text is None else self.text.encoders.norm_penalty()
+        self._descend(terms, [batch], sigmas, penalty)
+        if self.class_samples:
+            terms |= self._class_batch(len(places), generator)
+        if penalty is not None:
+            terms["word length"] = penalty.reshape(1)
+        return batch, sigmas.cpu(), {name: term.detach().cpu() for name, term in terms.items()}
 
-    def _check(self, value: torch.Tensor, what: str, batch: Batch, sigmas: torch.Tensor) -> None:
+    def _class_batch(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Add the gradient of as many class photos, of one shape; a pass of its own."""
+        groups = group_samples(self.class_samples)
+        first = int(torch.randint(len(self.class_samples), (), generator=generator))
+        group = next(group for group in groups if first in group)
+        others = torch.randint(len(group), (rows - 1,), generator=generator).tolist()
+        samples = [self.class_samples[first], *(self.class_samples[group[at]] for at in others)]
+        batch = self._batch(samples, generator)
+        sigmas, noise = self._noise(batch, generator)
+        terms = self.objective.class_terms(batch, sigmas, noise)
+        self._descend(terms, [batch], sigmas, None)
+        return terms
+
+    def _batch(self, samples: Sequence[Sample], generator: torch.Generator) -> Batch:
+        return self._collate(samples, choose_captions(samples, self.recipe, generator))
+
+    def _collate(self, samples: Sequence[Sample], captions: Sequence[str]) -> Batch:
+        if self.text is None or not self.text.learns_from(captions):
+            return collate(samples, captions, self.device)
+        live = self.text.conds(self.base, samples, captions, self.recipe.guidance, self.device)
+        return collate(samples, captions, self.device, live)
+
+    def _noise(self, batch: Batch,
+               generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        latents, recipe = batch.latents, self.recipe
+        sigmas = draw_sigmas(self.base.model_sampling, recipe, len(latents), generator,
+                             latents.shape[-1] * latents.shape[-2] // 4)
+        noise = torch.randn(latents.shape, generator=generator)
+        if recipe.noise_offset > 0:
+            one = (1,) * (latents.ndim - 2)
+            noise += recipe.noise_offset * torch.randn(*latents.shape[:2], *one,
+                                                       generator=generator)
+        return sigmas.to(self.device), noise.to(self.device)
+
+    def _descend(self, terms: Mapping[str, torch.Tensor], batches: Sequence[Batch],
+                 sigmas: torch.Tensor, penalty: torch.Tensor | None) -> None:
+        loss = sum(term.mean() for term in terms.values())
+        self._check(loss, "loss", batches, sigmas)
+        loss = loss if penalty is None else loss + penalty
+        (loss / self.recipe.accumulate).backward()
+
+    def _check(self, value: torch.Tensor, what: str, batches: Sequence[Batch],
+               sigmas: torch.Tensor) -> None:
         if torch.isfinite(value).all():
             return
         levels = ", ".join(f"{sigma:.3g}" for sigma in sigmas.tolist())
+        photos = ", ".join(photo for batch in batches for photo in batch.photos)
         raise LikenessError(
-            f"The {what} of step {self.step + 1} is not a number (photo {', '.join(batch.photos)}; "
-            f"noise level {levels}); what was learned up to step {self.step} is kept. Lower the "
-            "learning rate or take that photo out.")
+            f"The {what} of step {self.step + 1} is not a number (photo {photos}; noise level "
+            f"{levels}); what was learned up to step {self.step} is kept. Lower the learning rate "
+            "or take that photo out.")
 
-    def _memory_required(self) -> int:
-        """Bytes to keep free for activations and adapters; the host places the weights by it."""
+    def memory_required(self) -> int:
+        """Bytes to keep free beside the weights; the host places the weights by it."""
+        learned = 0 if self.learner is None else self.learner.bytes
+        return learned + self.activation_bytes()
+
+    def activation_bytes(self) -> int:
+        """Bytes that one forward and backward pass keeps, from the host's own estimate."""
         shape = max((sample.latent.shape for sample in self.samples), key=lambda size: size.numel())
         step = self.base.memory_required([self.recipe.batch_size, *shape])
         return int(step * _ACTIVATIONS[self.recipe.gradient_checkpointing])
 
-    def _out_of_memory(self) -> str:
-        cheapest = ("lower `batch_size`" if self.recipe.batch_size > 1 else
-                    "switch `gradient_checkpointing` on" if not self.recipe.gradient_checkpointing
-                    else "prepare the photos at a lower resolution")
-        return (f"Memory ran out at step {self.step + 1}; {cheapest}. What was learned up to step "
-                f"{self.step} is kept.")
 
-
-def denoise(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor, conds: Mapping[str, Any],
-            model_options: Mapping[str, Any]) -> torch.Tensor:
-    """The model's x0 estimate for a batch, one row per sample, in one forward."""
-    options = {**model_options.get("transformer_options", {}),
-               "optimized_attention_override": pytorch_attention,
-               "cond_or_uncond": [0], "sigmas": sigmas}
-    return base.apply_model(noisy, sigmas, transformer_options=options, **conds)
-
-
-def probe(model: Any, sample: Sample) -> torch.Tensor:
-    """Prediction error of a loaded MODEL on one photo, with fixed noise at the middle level."""
-    sampling, device = model.model.model_sampling, model.load_device
-    with torch.no_grad():
-        batch = collate([sample], empty_caption=False, device=device)
-        sigmas = sampling.sigmas[len(sampling.sigmas) // 2].reshape(1).to(device, torch.float32)
-        noise = torch.randn(batch.latents.shape, generator=seeded(0, "probe")).to(device)
-        noisy = sampling.noise_scaling(sigmas, noise, batch.latents)
-        estimate = denoise(model.model, noisy, sigmas, batch.conds, model.model_options)
-        slope = objectives.prediction_slope(sampling, sigmas, noisy.ndim)
-        return ((estimate - batch.latents) / slope).float().cpu()
+# Stored activations against those of one sampling step, with and without checkpointing: one block
+# and the inputs of the others, or every block.
+_ACTIVATIONS = {True: 3.0, False: 12.0}

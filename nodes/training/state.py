@@ -7,7 +7,7 @@ import logging
 import os
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..files import write_whole
 
 logger = logging.getLogger("likeness")
 
-FORMAT = 1
+FORMAT = 2
 
 # States of cancelled runs that lie in one folder. Each holds adapters and optimiser, up to hundreds
 # of megabytes, and one whose inputs have changed is never asked for again; three leave room to go
@@ -36,8 +36,9 @@ class RunState:
     key: str  # of the run: photos, captions, recipe, seed and base model
     step: int  # finished steps
     tensors: Mapping[str, torch.Tensor]  # learned values by name
-    optimizer: Mapping[str, Any]  # the optimiser's state_dict
+    optimizer: Mapping[str, Any]  # the optimiser's and the average's state
     losses: tuple[float, ...]
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what the session adds, plain values
 
 
 def write_state(path: Path, state: RunState) -> None:
@@ -47,7 +48,7 @@ def write_state(path: Path, state: RunState) -> None:
         LikenessError: the disk is full or the folder cannot be written; the old state stays.
     """
     stored = {"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
-              "losses": list(state.losses)}
+              "losses": list(state.losses), "extra": dict(state.extra)}
 
     # Through memory: torch reports a failed write as a RuntimeError like any other.
     content = io.BytesIO()
@@ -69,15 +70,16 @@ def _prune(newest: Path) -> None:
     for path in others[KEPT_STATES - 1:]:
         try:
             path.unlink()
+            path.with_suffix(".json").unlink(missing_ok=True)  # its note
         except OSError as err:  # held open elsewhere; the next state tries again
             logger.warning("The old training state %s could not be deleted (%s).", path, err)
 
 
-def read_state(path: Path, key: str) -> RunState | None:
+def read_state(path: Path) -> RunState | None:
     """Read a run's state; None when there is none.
 
     Raises:
-        LikenessError: the file is damaged or belongs to another run.
+        LikenessError: the file is damaged.
     """
     if not path.exists():
         return None
@@ -87,12 +89,8 @@ def read_state(path: Path, key: str) -> RunState | None:
             stored = torch.load(path, map_location="cpu", weights_only=True)
         if stored.pop("format") != FORMAT:
             raise KeyError("format")
-        state = RunState(**{**stored, "losses": tuple(stored["losses"])})
+        return RunState(**{**stored, "losses": tuple(stored["losses"])})
     except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError,
             pickle.UnpicklingError) as err:
         raise LikenessError(f"The training state {path} cannot be read ({err}); delete it to "
                             "start this run again.") from err
-    if state.key != key:
-        raise LikenessError(f"The training state {path} belongs to another run; delete it or "
-                            "choose another name.")
-    return state

@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 import training_models
-from likeness.nodes.training.data import collate
+from likeness.nodes.training.data import collate, main_captions
 from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from references import make_reference
@@ -29,7 +29,7 @@ def _trainer(name: str, folder, checkpointing: bool, prediction: str | None = No
 
 def _inputs(trainer: Trainer, name: str):
     generator = torch.Generator().manual_seed(11)
-    batch = collate(trainer.samples, empty_caption=False, device=trainer.device)
+    batch = collate(trainer.samples, main_captions(trainer.samples), trainer.device)
     noise = torch.randn(batch.latents.shape, generator=generator)
     if name in ("sd15", "sdxl"):
         steps = torch.tensor([187, 731])
@@ -43,7 +43,8 @@ def _twin(name: str, trainer: Trainer):
     weights = trainer.base.diffusion_model.state_dict()
     with torch.no_grad():
         for path, layer in trainer.adapters.layers.items():
-            weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.difference()
+            weights[f"{path}.weight"] = weights[f"{path}.weight"] + layer.difference(
+                weights[f"{path}.weight"])
     return make_reference(name, trainer.base.model_config.unet_config, weights)
 
 
@@ -91,8 +92,9 @@ def _pairs(trainer: Trainer, gradients):
     pairs = {}
     for path, layer in trainer.adapters.layers.items():
         full = gradients[f"{path}.weight"].flatten(1)
-        pairs[f"{path}.up"] = layer.up.grad, layer.scale * full @ layer.down.T
-        pairs[f"{path}.down"] = layer.down.grad, layer.scale * layer.up.T @ full
+        up, down = layer.up.flatten(1), layer.down.flatten(1)
+        pairs[f"{path}.up"] = layer.up.grad.flatten(1), layer.scale * full @ down.T
+        pairs[f"{path}.down"] = layer.down.grad.flatten(1), layer.scale * up.T @ full
     return pairs
 
 

@@ -1,0 +1,84 @@
+"""What a trained file says of itself: modelspec, kohya's `ss_` fields, and how to repeat it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...sockets import Subject, TrainingSet
+from ..recipes.base import Recipe
+
+_FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec architecture
+    "SD15": ("sd_v1", "stable-diffusion-v1"),
+    "SD20": ("sd_v2", "stable-diffusion-v2-768-v"),
+    "SDXL": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
+    "SD3": ("sd3", "stable-diffusion-3-medium"),
+    "Flux": ("flux1", "flux-1-dev"),
+}
+
+
+
+
+_SUFFIXES = {"lora": "/lora", "embedding": "/textual-inversion", "checkpoint": ""}
+
+
+def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Recipe, seed: int,
+             name: str, key: str, losses: Sequence[float], kind: str = "lora",
+             looks: Sequence[Mapping[str, Any]] = (), trained: str = "") -> dict[str, str]:
+    """What a file of a run says of itself.
+
+    There is no date in it, so the same run says the same.
+
+    Args:
+        kind: lora, embedding or checkpoint.
+        looks: the likeness at each look of the monitor, as plain values.
+        trained: a sentence on how the run ended, when it ended early.
+    """
+    kohya, architecture = _family(model)
+    captions: dict[str, int] = {}
+    for item in training_set.items:
+        captions[item.caption] = captions.get(item.caption, 0) + 1
+    width, height = max((item.bucket for item in training_set.items), key=math.prod)
+    values = recipe.as_dict()
+    fields = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture + _SUFFIXES[kind],
+        "modelspec.implementation": "comfyui-likeness",
+        "modelspec.title": name,
+        "modelspec.resolution": f"{width}x{height}",
+        "modelspec.trigger_phrase": subject.trigger,
+        "ss_base_model_version": kohya,
+        "ss_output_name": name,
+        "ss_steps": len(losses),
+        "ss_learning_rate": recipe.learning_rate,
+        "ss_optimizer": recipe.optimizer.value,
+        "ss_lr_scheduler": recipe.schedule.value,
+        "ss_batch_size_per_device": recipe.batch_size,
+        "ss_gradient_accumulation_steps": recipe.accumulate,
+        "ss_num_train_images": len(training_set.items),
+        "ss_seed": seed,
+        "ss_tag_frequency": {subject.name: captions},
+        "likeness.trigger": subject.trigger,
+        "likeness.class": subject.class_noun,
+        "likeness.recipe": values,
+        "likeness.photos": [item.photo_sha256 for item in training_set.items],
+        "likeness.seed": seed,
+        "likeness.run": key,
+        "likeness.losses": list(losses),
+        "likeness.looks": list(looks),
+        "likeness.ended": trained,
+    }
+    if kind == "lora":
+        fields |= {"ss_network_module": "networks.lora" if values["method"] == "lora"
+                   else "lycoris.kohya", "ss_network_dim": values["rank"],
+                   "ss_network_alpha": values["alpha"]}
+    return {field: value if isinstance(value, str) else json.dumps(value)
+            for field, value in fields.items()}
+
+
+def _family(model: Any) -> tuple[str, str]:
+    kinds = [kind.__name__ for kind in type(model.model.model_config).__mro__]
+    known = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
+    return known or (kinds[0].lower(), kinds[0].lower())

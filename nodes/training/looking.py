@@ -1,0 +1,165 @@
+"""A run's looks at itself: pictures, likeness, the best state, and when it is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..tensors import Conditioning
+from .export import checkpoint, lora
+from .export.keys import KeyStyle, layer_keys
+from .job import Job
+from .loop import StepResult, Trainer
+from .monitor import Look, judge_for, look
+from .scope import Scope
+from .stopping import Decision, decide
+
+_QUARTERS = 4
+
+
+class Watch:
+    """Follows a run: takes the monitor's looks, keeps the best state, decides when it is over.
+
+    Args:
+        before: what `state` gave when the run was interrupted.
+
+    Attributes:
+        looks: all of them so far, in order.
+    """
+
+    def __init__(self, job: Job, trainer: Trainer, before: Mapping[str, Any] | None = None) -> None:
+        before = before or {}
+        self.job, self.trainer, self.monitor = job, trainer, job.monitor
+        self.folder = job.work_folder / "looks" / job.name
+        self.looks = [Look.from_dict(plain, self.folder) for plain in before.get("looks", ())]
+        self._best: Mapping[str, torch.Tensor] | None = before.get("best")
+        self._sums = list(before.get("sums", [0.0] * _QUARTERS))
+        self._counts = list(before.get("counts", [0] * _QUARTERS))
+        self._spent = float(before.get("seconds", 0.0))
+        self._started = time.monotonic()
+        self._judge = None
+        if self.monitor is not None and self.monitor.every > 0:
+            self._judge = judge_for(job.subject, self.monitor.backend)
+        self.decision = self._decide()
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run so far, before an interruption too."""
+        return self._spent + time.monotonic() - self._started
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the run's time limit has passed."""
+        limit = 0.0 if self.monitor is None else self.monitor.rule.minutes
+        return 0 < 60 * limit <= self.seconds
+
+    @property
+    def over(self) -> bool:
+        """Whether the run ends before its last step."""
+        return self.out_of_time or (self.decision is not None and self.decision.stop)
+
+    @property
+    def next_look(self) -> int:
+        """The step after which the next look is due, or the last step."""
+        if self._judge is None:
+            return self.trainer.recipe.steps
+        every = self.monitor.every
+        return min(self.trainer.recipe.steps, (self.trainer.step // every + 1) * every)
+
+    def record(self, result: StepResult) -> None:
+        """Take note of a step's losses by noise level."""
+        for level, loss in zip(result.levels, result.sample_losses, strict=True):
+            quarter = min(_QUARTERS - 1, int(level * _QUARTERS))
+            self._sums[quarter] += loss
+            self._counts[quarter] += 1
+
+    @property
+    def quarters(self) -> list[float | None]:
+        """Mean loss by quarter of the noise levels, from clean to noise; None where none was."""
+        return [total / count if count else None
+                for total, count in zip(self._sums, self._counts, strict=True)]
+
+    def look(self, on_picture: Callable[[int, np.ndarray], None]) -> Look | None:
+        """Take a look if one is due after the last finished step, and decide."""
+        trainer = self.trainer
+        seen = bool(self.looks) and self.looks[-1].step == trainer.step
+        if self._judge is None or seen or not (
+                self.monitor.due(trainer.step, trainer.recipe.steps) or self.out_of_time):
+            return None
+        with trainer.learner.evaluated():
+            taken = look(self._model(), _LearnedClip(self.job, trainer), self.job.vae,
+                         self.job.subject, self.monitor, trainer.step, self._judge,
+                         self._training_size(), on_picture)
+            self.looks.append(taken.saved(self.folder))
+            self.decision = self._decide()
+            if self.decision.best_step == trainer.step:
+                self._best = trainer.learner.tensors()
+        return self.looks[-1]
+
+    def settle(self) -> str:
+        """Put the best state in place as the result; return why the run ended early, if it did."""
+        if self.decision is not None and self._best is not None:
+            self.trainer.learner.settle(self._best)
+        best = None if self.decision is None else self.decision.best_step
+        early = self.trainer.step < self.trainer.recipe.steps
+        if best is None or (best == self.trainer.step and not early):
+            return self._time_is_over() if early else ""
+        kept = f" The state of step {best} of {self.trainer.step} is kept."
+        return (self.decision.reason if self.decision.stop or not early
+                else self._time_is_over()) + kept
+
+    def state(self) -> dict[str, Any]:
+        """What a run needs to go on, as plain values and tensors."""
+        kept = {} if self._best is None else {"best": dict(self._best)}
+        return {"looks": [taken.as_dict() for taken in self.looks], "sums": self._sums,
+                "counts": self._counts, "seconds": self.seconds, **kept}
+
+    def _time_is_over(self) -> str:
+        return f"the time limit of {self.monitor.rule.minutes:g} minutes is over."
+
+    def _decide(self) -> Decision | None:
+        if self._judge is None:
+            return None
+        return decide([taken.mark for taken in self.looks], self.monitor.rule, self.seconds,
+                      self._judge.measured)
+
+    def _model(self) -> Any:
+        """The job's MODEL with what has been learned so far as ordinary patches."""
+        adapters = self.trainer.adapters
+        if adapters is None:
+            return self.job.model
+        if self.trainer.recipe.method == "dreambooth":
+            return checkpoint.tuned(self.job.model, adapters)
+        names = layer_keys(self.trainer.patcher, adapters.layers, KeyStyle.PLAIN)
+        return lora.apply_lora(self.job.model,
+                               lora.lora_tensors(adapters, names, torch.float32), 1.0)
+
+    def _training_size(self) -> tuple[int, int]:
+        return max((sample.item.bucket for sample in self.trainer.samples),
+                   key=lambda size: size[0] * size[1])
+
+
+class _LearnedClip:
+    """Speaks like the host's CLIP, and encodes with what the text encoders have learned so far."""
+
+    def __init__(self, job: Job, trainer: Trainer) -> None:
+        self.clip = job.clip
+        self.encoders = None if trainer.text is None else trainer.text.encoders
+
+    def tokenize(self, text: str) -> Any:
+        """What `encode_from_tokens_scheduled` takes."""
+        return self.clip.tokenize(text) if self.encoders is None else text
+
+    def encode_from_tokens_scheduled(self, tokens: Any) -> Conditioning:
+        """The encoding of a text."""
+        if self.encoders is None:
+            return self.clip.encode_from_tokens_scheduled(tokens)
+        self.encoders.prepare()
+        with Scope() as scope:
+            self.encoders.attach(scope)
+            with torch.inference_mode(False), torch.no_grad():
+                return self.encoders.encode(tokens, with_trigger=False)

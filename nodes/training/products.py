@@ -1,0 +1,181 @@
+"""The files that a run makes, each saved, loaded back through the host and compared."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..errors import LikenessError
+from .adapters.group import Adapters
+from .export import checkpoint, diffusers, lora
+from .export.keys import KeyStyle, layer_keys, text_keys
+from .export.metadata import metadata
+from .job import Job
+from .loop import Trainer
+
+logger = logging.getLogger("likeness")
+
+_FOLDERS = {"lora": "loras", "embedding": "embeddings", "checkpoint": "checkpoints"}
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """A run's files and what they make of the job's MODEL and CLIP."""
+
+    files: Mapping[str, Path]  # kind -> file
+    model: Any
+    clip: Any
+    tensors: Mapping[str, torch.Tensor]  # of the LoRA file; empty without one
+    reload_error: float  # the worst of all files, relative to what training changed
+
+
+def kinds(job: Job) -> tuple[str, ...]:
+    """Which files a job's recipe makes."""
+    recipe = job.recipe
+    words = () if recipe.tokens is None else ("embedding",)
+    if recipe.method == "dreambooth":
+        return ("checkpoint", *words)
+    return words if recipe.method == "textual inversion" else ("lora", *words)
+
+
+def paths(job: Job, key: str) -> dict[str, Path]:
+    """The names of a job's files; the run's key is part of them, so that no run overwrites another.
+
+    Raises:
+        LikenessError: a whole file of another run has such a name.
+    """
+    found = {kind: job.folder(_FOLDERS[kind]) / f"{job.name}-{key[:8]}.safetensors"
+             for kind in kinds(job)}
+    for path in found.values():
+        fields = _fields(path)
+        if fields is not None and fields.get("likeness.run", key) != key:
+            raise LikenessError(f"{path} is not of this run, and would be overwritten; rename it "
+                                "or choose another `name`.")
+    return found
+
+
+def _fields(path: Path) -> dict[str, str] | None:
+    """What a file says of itself; None when there is none or it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError) as err:
+        logger.warning("%s is damaged (%s); its run is trained anew.", path.name, err)
+        return None
+
+
+def save(job: Job, trainer: Trainer, key: str, ended: str,
+         looks: list[Mapping[str, Any]]) -> Products:
+    """Save and prove everything a run has learned.
+
+    Raises:
+        LikenessError: a full disk, or a file that does not load as it was trained.
+    """
+    files = paths(job, key)
+    losses = trainer.losses
+
+    def fields(kind: str) -> dict[str, str]:
+        return metadata(job.model, job.training_set, job.subject, job.recipe, job.seed, job.name,
+                        key, losses, kind, looks, ended)
+
+    try:
+        with trainer.learner.evaluated():
+            if "lora" in files:
+                lora.write_lora(files["lora"], _lora_tensors(job, trainer), fields("lora"))
+            if "embedding" in files:
+                embedding.save_embedding(files["embedding"], trainer.text.encoders,
+                                         fields("embedding"))
+            if "checkpoint" in files:
+                checkpoint.write_checkpoint(
+                    files["checkpoint"], checkpoint.tuned(job.model, trainer.adapters), job.clip,
+                    job.vae, fields("checkpoint"))
+            return _proven(job, trainer, files)
+    except BaseException:  # a cancel above all
+        # A file that is not proven must not lie among those that are.
+        for path in files.values():
+            path.unlink(missing_ok=True)
+        raise
+
+
+def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, Any]] | None:
+    """The products of a finished run of the same inputs and its losses, looks and end, read again.
+
+    None when there is none, or when it is damaged, which a warning says.
+    """
+    files = paths(job, key)
+    said = [_fields(path) for path in files.values()]
+    if any(fields is None for fields in said):
+        return None
+    untrained = trainer.learner.tensors()
+    try:
+        run = {name: json.loads(said[0][f"likeness.{name}"]) for name in ("losses", "looks")}
+        run["ended"] = said[0]["likeness.ended"]
+        _take_over(job, trainer, files)
+        return _proven(job, trainer, files), run
+    except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as err:
+        names = ", ".join(path.name for path in files.values())
+        logger.warning("%s is damaged (%s); its run is trained anew.", names, err)
+        trainer.learner.load_tensors(untrained)
+        return None
+
+
+def _lora_tensors(job: Job, trainer: Trainer) -> dict[str, torch.Tensor]:
+    dtype, style = lora.FILE_TYPES[job.file_type], job.key_style
+    text = None if trainer.text is None else trainer.text.encoders.adapters
+    if style is KeyStyle.DIFFUSERS:
+        found = diffusers.network_tensors(trainer.patcher, trainer.adapters, dtype)
+        return found | ({} if text is None else diffusers.text_tensors(job.clip, text, dtype))
+    names = layer_keys(trainer.patcher, trainer.adapters.layers, style)
+    found = lora.lora_tensors(trainer.adapters, names, dtype)
+    if text is not None:
+        found |= lora.lora_tensors(text, text_keys(job.clip, text.layers, style), dtype)
+    return found
+
+
+def _take_over(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> None:
+    """Give the trainer the values of the files, in place."""
+    if "lora" in files:
+        if job.key_style is KeyStyle.DIFFUSERS:
+            raise ValueError("what is cut into diffusers' layers cannot be put together again")
+        tensors, _ = lora.read_lora(files["lora"])
+        parts: list[tuple[Adapters, dict[str, str]]] = [
+            (trainer.adapters, layer_keys(trainer.patcher, trainer.adapters.layers,
+                                          job.key_style))]
+        text = None if trainer.text is None else trainer.text.encoders.adapters
+        if text is not None:
+            parts.append((text, text_keys(job.clip, text.layers, job.key_style)))
+        for adapters, names in parts:
+            lora.take_over(tensors, adapters, names)
+    if "checkpoint" in files:
+        checkpoint.take_over(files["checkpoint"], trainer)
+    if "embedding" in files:
+        embedding.take_over(files["embedding"], trainer.text.encoders)
+
+
+def _proven(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> Products:
+    """Load the files through the host and compare them with what the trainer holds."""
+    model, clip, tensors, errors = job.model, job.clip, {}, [0.0]
+    if "lora" in files:
+        tensors, _ = lora.read_lora(files["lora"])
+        model, error = lora.check_file(files["lora"], job.model, trainer)
+        errors.append(error)
+        if trainer.text is not None and trainer.text.encoders.adapters is not None:
+            clip, error = lora.check_text(tensors, clip, trainer.text.encoders, files["lora"].name)
+            errors.append(error)
+    if "checkpoint" in files:
+        errors.append(checkpoint.check_checkpoint(files["checkpoint"], trainer))
+        model = checkpoint.tuned(job.model, trainer.adapters)
+    if "embedding" in files:
+        clip, error = embedding.check_embedding(files["embedding"], clip, trainer.text.encoders,
+                                                job.training_set.items[0].caption)
+        errors.append(error)
+    return Products(files, model, clip, tensors, max(errors))

@@ -1,0 +1,100 @@
+"""Unfinished runs on disk: which one a job goes on with, and which it refuses to mix up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import LikenessError
+from ..files import write_whole
+from .job import ANEW, Job, differences
+from .loop import Trainer
+from .state import read_state, write_state
+
+logger = logging.getLogger("likeness")
+
+
+class Saved:
+    """The place of a job's state on disk, with a note of the inputs it was made from."""
+
+    def __init__(self, job: Job, key: str, inputs: Mapping[str, Any]) -> None:
+        self.job, self.key, self.inputs = job, key, inputs
+        self.path = job.work_folder / f"{key[:16]}.state"
+
+    @property
+    def note(self) -> Path:
+        """Beside the state: the run's name and inputs, readable without the state."""
+        return self.path.with_suffix(".json")
+
+    def restore(self, trainer: Trainer) -> Mapping[str, Any] | None:
+        """Take the run up where it stopped; return what the session had added, None at a start.
+
+        Raises:
+            LikenessError: the state is damaged or of another run, or an unfinished run of the same
+                name was made from other inputs; the text says which.
+        """
+        state = read_state(self.path)
+        if state is None:
+            if self.job.unfinished != ANEW:
+                self._refuse_others()
+            return None
+        if state.key != self.key:
+            raise LikenessError(f"The training state {self.path} belongs to another run; delete it "
+                                "or choose another `name`.")
+        if self.job.unfinished == ANEW:
+            self.delete()
+            return None
+        trainer.restore(state)
+        logger.info("Training of %s goes on after step %d.", self.job.name, state.step)
+        return state.extra
+
+    def write(self, trainer: Trainer, **extra: Any) -> None:
+        """Store the run as it stands after the last finished step.
+
+        Raises:
+            LikenessError: the disk is full or the folder cannot be written; the old state stays.
+        """
+        write_state(self.path, trainer.state(self.key, **extra))
+        note = {"name": self.job.name, "step": trainer.step, "inputs": self.inputs}
+        write_whole(self.note, lambda partial: partial.write_text(json.dumps(note)))
+
+    def keep(self, trainer: Trainer, **extra: Any) -> None:
+        """Store the run on its way out, if it stands between two steps."""
+        if trainer.step == 0 or not trainer.whole:
+            return
+        try:
+            self.write(trainer, **extra)
+        except LikenessError as err:  # the reason for the end is what the user must read
+            logger.warning("%s", err)
+
+    def delete(self) -> None:
+        """Forget the run; what it made is in its files."""
+        for path in (self.path, self.note):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def _refuse_others(self) -> None:
+        for path in sorted(self.job.work_folder.glob("*.json")):
+            note = _read_note(path)
+            if note is None or note["name"] != self.job.name or path == self.note:
+                continue
+            changed = "; ".join(differences(note["inputs"], self.inputs))
+            raise LikenessError(
+                f"An unfinished run of `{self.job.name}` stopped at step {note['step']} with other "
+                f"inputs: {changed}. Set that back to go on with it, set `unfinished` to {ANEW}, "
+                "or choose another `name`.")
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """A state's note; None without its state, or when it is damaged."""
+    if not path.with_suffix(".state").exists():
+        return None
+    try:
+        note = json.loads(path.read_text())
+        return note if {"name", "step", "inputs"} <= note.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None

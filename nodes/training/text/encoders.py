@@ -58,7 +58,7 @@ class TextEncoders:
         self.tokens: TokenRows | None = None
         self.adapters: Adapters | None = None
         self.skipped: tuple[str, ...] = ()
-        self._fixed: dict[tuple[str, bool], Conditioning] = {}
+        self._fixed: dict[tuple[str, bytes], Conditioning] = {}
         self.prepare()
         with torch.inference_mode(False):
             if recipe.tokens is not None:
@@ -125,7 +125,7 @@ class TextEncoders:
 
         Args:
             with_trigger: whether a caption without the trigger is a mistake; false for captions
-                of class photos. The empty caption never is.
+                of class photos. The empty caption is none.
 
         Returns:
             [[tokens (1, T, D), {"pooled_output": (1, P), ...}]]
@@ -138,10 +138,19 @@ class TextEncoders:
         adapted = self.adapters is not None and self.adapters.active
         if adapted or (self.rows_learn and mentions(caption, self.trigger)):
             return self._encode(caption)
-        if (caption, adapted) not in self._fixed:
-            with torch.no_grad():
-                self._fixed[caption, adapted] = self._encode(caption)
-        return self._fixed[caption, adapted]
+        rows = self._rows_as_bytes() if mentions(caption, self.trigger) else b""
+        if (caption, rows) not in self._fixed:
+            # What is born under inference mode could not be used by a later training step.
+            with torch.inference_mode(False), torch.no_grad():
+                self._fixed[caption, rows] = self._encode(caption)
+        return self._fixed[caption, rows]
+
+    def _rows_as_bytes(self) -> bytes:
+        """The new word's values; an average may be swapped in for a while."""
+        if self.tokens is None:
+            return b""
+        return b"".join(rows.detach().cpu().numpy().tobytes()
+                        for rows in self.tokens.rows.values())
 
     def _encode(self, caption: str) -> Conditioning:
         self.network.reset_clip_options()
@@ -157,7 +166,7 @@ class TextEncoders:
         self.clip.add_hooks_to_dict(options)
         return [[cond, options]]
 
-    def start_step(self, step: int, generator: torch.Generator) -> None:
+    def start_step(self, step: int, generator: torch.Generator | None) -> None:
         """Draw what holds for a step, counted from 0, and stop the rows when their share is over.
 
         Rows that have stopped get no gradient, so an optimiser leaves them as they are.
@@ -166,12 +175,9 @@ class TextEncoders:
             self.adapters.start_step(generator)
         if self.tokens is None:
             return
-        learn = step < self.recipe.tokens.share * self.recipe.steps
-        if learn != self.rows_learn:
-            self._fixed.clear()
-        self.rows_learn = learn
+        self.rows_learn = step < self.recipe.tokens.share * self.recipe.steps
         for rows in self.tokens.rows.values():
-            rows.requires_grad_(learn)
+            rows.requires_grad_(self.rows_learn)
 
     @contextmanager
     def switched_off(self) -> Iterator[None]:

@@ -22,6 +22,9 @@ from torch.utils.checkpoint import checkpoint
 from .. import runtime
 from ..errors import LikenessError
 
+# Attribute of layers whose weight is held as codes beside it: see `quantise.quantise_layers`.
+QUANTISED = "likeness_quantised"
+
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv3d_input}
 # Blocks of ComfyUI's architectures that are not, or not all, direct members of a module list.
@@ -84,6 +87,10 @@ def read_weight(module: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, to
 
     The third value goes to `release` after the last use.
     """
+    codes = vars(module).get(QUANTISED)
+    if codes is not None:
+        bias = None if module.bias is None else module.bias.to(like.device, like.dtype)
+        return codes.dequantise(like.dtype, like.device), bias, None
     weight, bias = module.weight, module.bias
     functions = getattr(module, "weight_function", ()) or getattr(module, "bias_function", ())
     scale = getattr(module, "scale_weight", None)

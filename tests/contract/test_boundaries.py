@@ -18,7 +18,7 @@ HOST_LOGIC = {"training/adapters/group.py", "training/conds.py", "training/expor
               "training/export/keys.py", "training/export/lora.py",
               "training/export/embedding.py", "training/text/encoders.py",
               "training/frozen.py", "training/loop.py", "training/scope.py",
-              "training/pictures.py",
+              "training/pictures.py", "training/quantise.py",
               "identity/inject.py", "control/stack.py", "restore/registry.py"}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",

@@ -1,4 +1,4 @@
-"""The training set on disk: latents, face masks and text encodings, each under a content hash."""
+"""The training set's files: latents with their masks, and text encodings, named by content."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 
 from ..errors import LikenessError
-from ..faces.mesh import face_mask
-from ..images import reread_photo, to_image
-from ..sockets import Photo, Subject, TrainingItem, TrainingSet
 from ..tensors import (
     Conditioning,
     DamagedFileError,
@@ -24,29 +21,11 @@ from ..tensors import (
     write_conditioning,
     write_latent,
 )
-from .caption import caption
-from .crop import Crop, choose_crop, cut, cut_mask, make_buckets
 
 logger = logging.getLogger("likeness")
 
-# Crops of the same photo that need more than this many output pixels per photo pixel look soft.
-SOFT_ENLARGEMENT = 1.5
-
 # Raised when the same photo, caption and encoders begin to give other files (a changed face mask).
-FORMAT = 2
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """How photos are cut and described."""
-
-    resolution: int  # pixels; the area of a bucket is at most its square
-    framing: str
-    caption_template: str
-
-    def __post_init__(self) -> None:
-        if not 64 <= self.resolution <= 4096:
-            raise LikenessError(f"`resolution` must be 64 to 4096 pixels, got {self.resolution}.")
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -59,95 +38,49 @@ class Encoders:
     text_key: str
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedPhoto:
-    """One crop as it trains, for the preview and the report."""
-
-    item: TrainingItem
-    pixels: np.ndarray  # (h, w, 3) uint8
-    mask: np.ndarray  # (h, w) float32 at the latent's grid
-    enlargement: float
+def content_key(*parts: Any) -> str:
+    """A short name for plain values."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 
-def prepare(subject: Subject, settings: PrepareSettings, encoders: Encoders, folder: Path,
-            on_item: Callable[[int], None]) -> tuple[TrainingSet, list[PreparedPhoto]]:
-    """Cut, mask, caption and encode a subject's reference photos; finished work is reused.
-
-    Args:
-        folder: where the cache lies; files are named by what went into them.
-        on_item: called with the number of finished photos; may raise to cancel.
-    """
-    buckets = make_buckets(settings.resolution)
-    prepared = []
-    conditionings = {"": _encode_text("", encoders, folder)}
-    for done, photo in enumerate(subject.references, start=1):
-        text = caption(photo, subject.trigger, subject.class_noun, settings.caption_template)
-        key = _key(text)
-        if key not in conditionings:
-            conditionings[key] = _encode_text(text, encoders, folder)
-        crop = choose_crop(photo, settings.framing, buckets)
-        prepared.append(_encode_photo(photo, crop, text, key, encoders, folder))
-        on_item(done)
-    items = tuple(entry.item for entry in prepared)
-    files = [item.latent_file.name for item in items]
-    captions = [item.caption for item in items]
-    total = _key(json.dumps([files, captions, sorted(p.name for p in conditionings.values())]))
-    made = TrainingSet(items, conditionings, folder, total, subject.name, subject.trigger)
-    return made, prepared
+def caption_key(text: str) -> str:
+    """What a caption is called in `TrainingSet.conditionings`; the empty one stays empty."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24] if text else ""
 
 
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def _encode_text(text: str, encoders: Encoders, folder: Path) -> Path:
-    path = folder / f"{_key(json.dumps([FORMAT, encoders.text_key, text]))}.text.safetensors"
+def cached_text(text: str, encoders: Encoders, folder: Path) -> Path:
+    """The file of a caption's encoding, made if it is not there."""
+    path = folder / f"{content_key(FORMAT, encoders.text_key, text)}.text.safetensors"
     if not _whole(path, read_conditioning):
         write_conditioning(path, encoders.encode_text(text))
     return path
 
 
+def cached_latent(name: str, folder: Path,
+                  make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> Path:
+    """The file of a crop's latent and mask, made if it is not there.
+
+    Args:
+        name: the `content_key` of all that decides both, the encoder included.
+        make: gives the latent (C, h, w) and the mask (h, w).
+    """
+    path = folder / f"{name}.latent.safetensors"
+    if not _whole(path, read_latent):
+        write_latent(path, *make())
+    return path
+
+
 def _whole(path: Path, read: Callable[[Path], object]) -> bool:
-    """Whether a cached file is there and can be read; a damaged one is deleted."""
-    if not path.exists():
-        return False
+    """Whether a cached file is there and can be read; a damaged one is written anew."""
     try:
+        if not path.exists():
+            return False
         read(path)
     except DamagedFileError:
         logger.warning("The cached file %s is damaged and is encoded again.", path)
-        path.unlink()
         return False
+    except OSError as err:
+        raise LikenessError(f"The cached file {path} cannot be opened "
+                            f"({err.strerror or err}); delete it or give ComfyUI access to it."
+                            ) from err
     return True
-
-
-def _encode_photo(photo: Photo, crop: Crop, text: str, conditioning_key: str, encoders: Encoders,
-                  folder: Path) -> PreparedPhoto:
-    source = reread_photo(photo.file, photo.name)
-    pixels = cut(source, crop)
-    name = _key(json.dumps([FORMAT, photo.sha256, photo.face.box, crop.box, crop.bucket,
-                            encoders.image_key]))
-    path = folder / f"{name}.latent.safetensors"
-    if not _whole(path, read_latent):
-        latent = encoders.encode_image(to_image(pixels))[0]
-        height, width = latent.shape[-2:]
-        mask = cut_mask(face_mask(photo.face, *source.shape[:2]), crop, width, height)
-        write_latent(path, latent, torch.from_numpy(mask))
-    item = TrainingItem(photo.name, photo.sha256, text, crop.bucket, (photo.width, photo.height),
-                        crop.box, path, conditioning_key)
-    return PreparedPhoto(item, pixels, read_latent(path)[1].numpy(), crop.enlargement)
-
-
-def report(prepared: list[PreparedPhoto]) -> dict:
-    """The JSON report of a prepared set."""
-    return {
-        "photos": [{
-            "file": entry.item.photo,
-            "caption": entry.item.caption,
-            "bucket": list(entry.item.bucket),
-            "crop": [round(side, 1) for side in entry.item.crop],
-            "enlargement": round(entry.enlargement, 3),
-            "soft": entry.enlargement > SOFT_ENLARGEMENT,
-            "face_share": round(float(entry.mask.mean()), 4),
-        } for entry in prepared],
-        "buckets": sorted({entry.item.bucket for entry in prepared}),
-    }

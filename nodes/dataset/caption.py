@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from string import Formatter
 
 from ..errors import LikenessError
@@ -11,37 +13,94 @@ DEFAULT_TEMPLATE = "photo of {subject}, {framing}, {pose}, {expression}"
 FIELDS = ("subject", "trigger", "class", "framing", "pose", "expression")
 
 
-def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT_TEMPLATE) -> str:
+def captions(photo: Photo, trigger: str, class_noun: str, templates: str = DEFAULT_TEMPLATE,
+             source: str = "The caption template") -> tuple[str, ...]:
+    """Describe a photo once for each line of `templates`, without repeats, in their order.
+
+    Raises:
+        LikenessError: as `caption`; an empty text is refused too.
+    """
+    lines = [line for line in templates.splitlines() if line.strip()] or [""]
+    texts = [caption(photo, trigger, class_noun, line, source) for line in lines]
+    return tuple(dict.fromkeys(texts))
+
+
+def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT_TEMPLATE,
+            source: str = "The caption template") -> str:
     """Describe a photo with the trigger in place.
 
     Args:
         template: text with the fields `{subject}` (trigger and class noun), `{trigger}`, `{class}`,
             `{framing}`, `{pose}`, `{expression}`; empty descriptions are left out with their comma.
+        source: what an error calls the template, capitalised.
 
     Raises:
         LikenessError: an unknown field, or a template that would lose the trigger.
     """
-    used = _fields(template)
+    used = _fields(template, source)
     unknown = used.difference(FIELDS)
     if unknown:
-        raise LikenessError(f"The caption template has the unknown field {{{sorted(unknown)[0]}}}; "
+        raise LikenessError(f"{source} has the unknown field {{{sorted(unknown)[0]}}}; "
                             f"use {', '.join('{' + name + '}' for name in FIELDS)}.")
-    if not used & {"subject", "trigger"} and trigger not in template:
-        raise LikenessError("The caption template does not contain {subject} or {trigger}, so the "
-                            "model could not connect the photos with the person; add one.")
+    if not used & {"subject", "trigger"} and not re.search(_word(trigger), template):
+        raise LikenessError(f"{source} contains neither {{subject}} nor {{trigger}} nor the word "
+                            f"{trigger}, so the model could not connect the photos with the "
+                            "person; add one to every line.")
     words = {"subject": f"{trigger} {class_noun}", "trigger": trigger, "class": class_noun,
              "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo)}
     text = "".join(before + (words[name] if name else "")
                    for before, name, _, _ in Formatter().parse(template))
-    return ", ".join(part.strip() for part in text.split(",") if part.strip())
+    return ", ".join(_parts(text))
 
 
-def _fields(template: str) -> set[str]:
+def class_caption(text: str, trigger: str, class_noun: str) -> str:
+    """The same caption about anybody of the class: the trigger gone, the class noun in its place.
+
+    >>> class_caption("photo of ohwx man, smiling", "ohwx", "man")
+    'photo of man, smiling'
+    """
+    beside = rf"{_word(trigger)}\s+(?={re.escape(class_noun)}(?!\w))"
+    return re.sub(_word(trigger), lambda _: class_noun, re.sub(beside, "", text))
+
+
+def shuffled(text: str, orders: int, kept: int, seed: str) -> tuple[str, ...]:
+    """Other orders of a caption's comma separated parts, without repeats.
+
+    Args:
+        orders: how many; a caption of few parts has fewer.
+        kept: how many parts stay in front.
+        seed: the same text is always shuffled alike under the same seed.
+    """
+    parts = _parts(text)
+    front, rest = parts[:kept], parts[kept:]
+    found: dict[str, None] = {}
+    # Repeats are drawn anew, for a while: short captions run out of orders.
+    for draw in range(8 * orders):
+        order = sorted(range(len(rest)), key=lambda place, draw=draw: hashlib.sha256(
+            repr((seed, text, draw, place)).encode()).digest())
+        other = ", ".join(front + [rest[place] for place in order])
+        if other != text:
+            found[other] = None
+        if len(found) == orders:
+            break
+    return tuple(found)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _word(trigger: str) -> str:
+    """A pattern of the trigger where it is a word of its own."""
+    return rf"(?<![\w-]){re.escape(trigger)}(?![\w-])"
+
+
+def _fields(template: str, source: str) -> set[str]:
     try:
         parts = list(Formatter().parse(template))
     except ValueError as err:
-        raise LikenessError("The caption template has a brace that belongs to no field; write "
-                            "fields as {subject}, and no other braces.") from err
+        raise LikenessError(f"{source} has a brace that belongs to no field; write fields as "
+                            "{subject}, and no other braces.") from err
     return {name for _, name, _, _ in parts if name is not None}
 
 

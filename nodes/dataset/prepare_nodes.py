@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,10 +13,15 @@ from .. import runtime
 from ..errors import LikenessError
 from ..images import to_image
 from ..schema import SubjectType, TrainingSetType, schema
-from ..tensors import fingerprint, patch_fingerprint
-from .cache import Encoders, PreparedPhoto, PrepareSettings, prepare, report
+from ..tensors import fingerprint, text_fingerprint
+from .cache import Encoders
+from .cache_limit import files_of, limit_cache
 from .caption import DEFAULT_TEMPLATE
 from .crop import FRAMINGS
+from .given import side_car_captions, typed_captions
+from .prepare import MASKS, PreparedPhoto, PrepareSettings, prepare, report
+
+_MEGABYTE = 2 ** 20
 
 
 class LikenessPrepareTraining(io.ComfyNode):
@@ -39,9 +45,43 @@ class LikenessPrepareTraining(io.ComfyNode):
                                tooltip="How much round the face is kept. Tighter learns the face "
                                        "faster, wider keeps the body's proportions."),
                 io.String.Input("caption_template", default=DEFAULT_TEMPLATE, multiline=True,
-                                tooltip="Words for every photo. Fields: {subject}, {trigger}, "
-                                        "{class}, {framing}, {pose}, {expression}. What is named "
-                                        "here is not learned as part of the person."),
+                                tooltip="Words for every photo; each line is one more caption "
+                                        "of it, and training draws among them. Fields: {subject}, "
+                                        "{trigger}, {class}, {framing}, {pose}, {expression}. What "
+                                        "is named here is not learned as part of the person."),
+                io.String.Input("captions", default="", multiline=True, optional=True,
+                                tooltip="Your own captions in place of the template: one \"file "
+                                        "name: caption\" per line, the same name again for another "
+                                        "caption, or a JSON object. The fields of the template "
+                                        "work here too. Empty: the template is used."),
+                io.Boolean.Input("caption_files", default=False, optional=True,
+                                 tooltip="Take captions from photo.txt beside photo.jpg where such "
+                                         "a file lies; switch it on for folders captioned by other "
+                                         "tools. What stands in `captions` comes first."),
+                io.Int.Input("shuffle", default=0, min=0, max=16, optional=True,
+                             tooltip="How many other orders of each caption's comma separated "
+                                     "parts are encoded too. 0 is off; 2 to 4 keep the model from "
+                                     "learning the order, at as many more text encodings."),
+                io.Int.Input("keep_parts", default=1, min=0, max=32, optional=True,
+                             tooltip="Parts at the start of a caption that stay in place when it "
+                                     "is shuffled; 1 keeps the part with the trigger in front."),
+                io.Boolean.Input("mirror", default=False, optional=True,
+                                 tooltip="Adds each photo mirrored as one more. A face is not "
+                                         "symmetric and mirrored photos teach another face, so it "
+                                         "is off; only for very few photos."),
+                io.Combo.Input("mask", options=list(MASKS), default="face oval", optional=True,
+                               tooltip="What counts as face in the loss: the oval from chin to "
+                                       "hairline, that with ears and hair round it, or everything "
+                                       "alike. Choose the margin when the hair should be learned."),
+                io.Float.Input("mask_grow", default=0.0, min=-0.4, max=1.0, step=0.05,
+                               optional=True,
+                               tooltip="Widens the mask by this share of the face's size, or "
+                                       "narrows it below 0. Without effect when `mask` is none."),
+                io.Int.Input("cache_limit_mb", default=4096, min=0, max=1048576, step=256,
+                             optional=True,
+                             tooltip="Megabytes that this person's prepared files may take; the "
+                                     "longest unused go first, those of this training set never. "
+                                     "Raise it when you switch between settings often."),
             ],
             outputs=[
                 TrainingSetType.Output(display_name="training_set",
@@ -49,19 +89,33 @@ class LikenessPrepareTraining(io.ComfyNode):
                                                "disk; goes into Train."),
                 io.Image.Output(display_name="crops",
                                 tooltip="The crops as they train, face weight shown bright."),
-                io.String.Output(display_name="report", tooltip="JSON: crop, bucket, caption and "
-                                                                "share of face per photo."),
+                io.String.Output(display_name="report",
+                                 tooltip="JSON: crop, bucket, captions, pose and share of face per "
+                                         "photo, and what the cache takes."),
             ],
         )
 
     @classmethod
-    def execute(cls, subject, vae, clip, resolution, framing, caption_template):
-        settings = PrepareSettings(resolution, framing, caption_template)
+    def fingerprint_inputs(cls, caption_files=False, **_):
+        # Which text files lie beside the photos is not known before the subject is.
+        return "" if caption_files is False else float("nan")
+
+    @classmethod
+    def execute(cls, subject, vae, clip, resolution, framing, caption_template, captions="",
+                caption_files=False, shuffle=0, keep_parts=1, mirror=False, mask="face oval",
+                mask_grow=0.0, cache_limit_mb=4096):
+        settings = PrepareSettings(resolution, framing, caption_template, shuffle, keep_parts,
+                                   mirror, mask, mask_grow)
         folder = runtime.output_directory() / "likeness" / subject.folder_name / "training_set"
+        given = typed_captions(captions, subject)
+        if caption_files:
+            given = given.joined(side_car_captions(subject.references))
         training_set, prepared = prepare(subject, settings, _encoders(vae, clip), folder,
-                                         runtime.progress_callback(len(subject.references)))
+                                         runtime.progress_callback(len(subject.references)), given)
+        cache = limit_cache(folder, files_of(training_set), cache_limit_mb * _MEGABYTE)
         sheet = to_image(np.stack([_thumbnail(entry) for entry in prepared]))
-        text = json.dumps({**report(prepared), "folder": str(folder)}, indent=2)
+        text = json.dumps({**report(training_set, prepared, given), "folder": str(folder),
+                           "cache": dataclasses.asdict(cache)}, indent=2)
         shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(training_set, sheet, text, ui=shown)
 
@@ -78,18 +132,7 @@ def _encoders(vae, clip) -> Encoders:
 
     return Encoders(vae.encode, encode_text,
                     image_key=fingerprint(vae.first_stage_model.state_dict()),
-                    text_key=_text_key(clip))
-
-
-def _text_key(clip) -> str:
-    """Name a text encoder by all that decides its encoding.
-
-    Clones with another end layer (CLIP Set Last Layer) or a LoRA share their weights.
-    """
-    settings = {name: getattr(clip, name, None)
-                for name in ("layer_idx", "tokenizer_options", "use_clip_schedule")}
-    return json.dumps([fingerprint(clip.cond_stage_model.state_dict()),
-                       patch_fingerprint(clip.patcher), settings], sort_keys=True, default=repr)
+                    text_key=text_fingerprint(clip))
 
 
 def _thumbnail(entry: PreparedPhoto, side: int = 384) -> np.ndarray:

@@ -6,6 +6,7 @@ with deep metric learning", dlib blog, 2017.
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -25,13 +26,29 @@ _TEMPLATE = np.array([
     (0.8595674595992, 0.2134981538014), (0.6460604764104, 0.2289674387677),
     (0.1205750620789, 0.2137274526848), (0.3340850613712, 0.2290642403242),
     (0.4901123135679, 0.6277975316475)])
+# The same points as a mirror shows them: the eyes change sides, outer corners stay outer ones.
+_MIRRORED = [2, 3, 0, 1, 4]
 
 
 def chip(pixels: np.ndarray, landmarks: np.ndarray, size: int = CHIP,
          padding: float = _PADDING) -> np.ndarray:
     """Cut the aligned face (size, size, 3) uint8 with a border of `padding` times the face."""
-    target = (_TEMPLATE + padding) / (2 * padding + 1) * size
-    return warp(pixels, similarity_transform(landmarks[_POINTS, :2], target), size)
+    return warp(pixels, chip_matrix(alignment_points(landmarks), size, padding), size)
+
+
+def alignment_points(landmarks: np.ndarray) -> np.ndarray:
+    """The five points by which a face is aligned: (5, 2), pixels of the picture."""
+    return landmarks[_POINTS, :2]
+
+
+def mirrored_points(points: np.ndarray, width: float) -> np.ndarray:
+    """Where alignment points (5, 2) lie in the mirrored picture, `width` pixels wide."""
+    return (points * (-1, 1) + (width, 0))[_MIRRORED]
+
+
+def chip_matrix(points: np.ndarray, size: int = CHIP, padding: float = _PADDING) -> np.ndarray:
+    """The transform (2, 3) from a picture with these alignment points (5, 2) to its chip."""
+    return similarity_transform(points, (_TEMPLATE + padding) / (2 * padding + 1) * size)
 
 
 def embed_chip(face_chip: np.ndarray) -> np.ndarray:
@@ -39,6 +56,16 @@ def embed_chip(face_chip: np.ndarray) -> np.ndarray:
     tensor = torch.from_numpy(face_chip.astype(np.float32)).permute(2, 0, 1)[None]
     with torch.no_grad():
         return _network()(tensor)[0].numpy().copy()
+
+
+def differentiable_network(device: torch.device) -> FaceResNet:
+    """The network for a loss, frozen, on a device: chips (B, 3, 150, 150) RGB in [0, 255].
+
+    On the CPU it is the one that `embed_chip` uses, elsewhere a copy that lives as long as its
+    owner.
+    """
+    network = _network()
+    return network if device.type == "cpu" else copy.deepcopy(network).to(device)
 
 
 class FaceResNet(torch.nn.Module):

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes import files, tensors
-from likeness.nodes.dataset.cache import Encoders, PrepareSettings, prepare, report
+from likeness.nodes.dataset.cache import Encoders
+from likeness.nodes.dataset.cache_limit import files_of, limit_cache
+from likeness.nodes.dataset.prepare import PrepareSettings, prepare, report
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.images import read_photo
@@ -79,7 +81,7 @@ def test_another_vae_or_text_encoder_is_not_served_from_the_cache(subject, tmp_p
 
 
 def test_the_mask_is_bright_on_the_face(subject, tmp_path):
-    _, prepared = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    made, prepared = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: 0)
     for entry, photo in zip(prepared, subject.references, strict=True):
         x0, y0, x1, y1 = photo.face.box
         left, top, right, bottom = entry.item.crop
@@ -87,7 +89,7 @@ def test_the_mask_is_bright_on_the_face(subject, tmp_path):
         column = int(((x0 + x1) / 2 - left) / (right - left) * entry.mask.shape[1])
         assert entry.mask[row, column] > 0.9
         assert entry.mask[-1].max() < 0.1
-    assert all(0 < photo["face_share"] < 0.6 for photo in report(prepared)["photos"])
+    assert all(0 < photo["face_share"] < 0.6 for photo in report(made, prepared)["photos"])
 
 
 @pytest.mark.parametrize("content", [b"", b"no tensors at all", None],
@@ -132,6 +134,59 @@ def test_a_failed_write_leaves_no_file_behind(tmp_path, monkeypatch):
     with pytest.raises(LikenessError, match="free some disk space"):
         tensors.write_latent(tmp_path / "a.safetensors", torch.zeros(4, 8, 8), torch.zeros(8, 8))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_sentence_and_what_was_encoded_stays(subject, tmp_path, monkeypatch):
+    move, moves = files.os.replace, []
+
+    def fills_up(source, target):
+        if len(moves) == 4:
+            raise OSError(28, "No space left on device")
+        moves.append(target)
+        move(source, target)
+
+    monkeypatch.setattr(files.os, "replace", fills_up)
+    with pytest.raises(LikenessError, match=r"^[^.]*\.latent\.safetensors could not be written"):
+        prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    assert sorted(tmp_path.iterdir()) == sorted(moves)
+    monkeypatch.undo()
+    rest = CountingEncoders()
+    prepare(subject, SETTINGS, rest.encoders, tmp_path, lambda _: None)
+    assert rest.images + rest.texts + len(moves) == len(list(tmp_path.iterdir()))
+    assert rest.images >= 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(subject, tmp_path):
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    with pytest.raises(LikenessError, match="could not be written to .*blocked"):
+        prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path / "blocked" / "set",
+                lambda _: None)
+
+
+def test_a_set_prepared_from_a_folder_that_may_only_be_read_is_still_served(
+        subject, tmp_path, monkeypatch):
+    first, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("replace", "utime", "unlink"):
+        monkeypatch.setattr(files.os, name, refuse)
+    again, _ = prepare(subject, SETTINGS, CountingEncoders().encoders, tmp_path, lambda _: None)
+    limit_cache(tmp_path, files_of(again), 0)
+    assert again.key == first.key
+
+
+def test_texts_are_encoded_before_pictures_so_that_the_encoders_need_not_be_swapped(
+        subject, tmp_path):
+    order = []
+    counting = CountingEncoders()
+    encoders = dataclasses.replace(
+        counting.encoders,
+        encode_image=lambda image: order.append("image") or counting._image(image),
+        encode_text=lambda text: order.append("text") or counting._text(text))
+    prepare(subject, SETTINGS, encoders, tmp_path, lambda _: None)
+    assert order == sorted(order, reverse=True) and order.count("image") == 2
 
 
 def test_weights_that_differ_in_one_layer_have_another_fingerprint():

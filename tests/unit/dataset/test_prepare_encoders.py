@@ -11,7 +11,7 @@ import pytest
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
 from comfy.weight_adapter.lora import LoRAAdapter
-from likeness.nodes.dataset.cache import PrepareSettings, prepare
+from likeness.nodes.dataset.prepare import PrepareSettings, prepare
 from likeness.nodes.dataset.prepare_nodes import _encoders
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.images import read_photo

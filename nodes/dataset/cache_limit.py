@@ -1,0 +1,65 @@
+"""A cache folder kept within a size: what has not been used for longest goes first."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..sockets import TrainingSet
+
+logger = logging.getLogger("likeness")
+
+# What the cache writes, and what a crash in the middle of a write left behind.
+_OWN = (".latent.safetensors", ".text.safetensors", ".part")
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """A cache folder after it was tidied."""
+
+    files: int
+    bytes: int
+    removed: int  # files
+
+
+def files_of(training_set: TrainingSet) -> set[Path]:
+    """Every cached file that a training set needs."""
+    return {item.latent_file for item in training_set.items} | set(
+        training_set.conditionings.values())
+
+
+def limit_cache(folder: Path, used: Iterable[Path], limit: int) -> CacheUse:
+    """Delete cached files that are not in use, longest unused first, until `limit` bytes are kept.
+
+    Files in use are never deleted, even when they alone take more, nor is anything that the cache
+    did not write. A file that cannot be deleted stays; the cache is then larger than asked.
+    """
+    used = set(used)
+    for path in used:
+        _mark_used(path)
+    found = {path: path.stat() for path in folder.iterdir()
+             if path.name.endswith(_OWN) and path.is_file()}
+    kept, size, removed = len(found), sum(stat.st_size for stat in found.values()), 0
+    spare = sorted(found.keys() - used,
+                   key=lambda path: (max(found[path].st_atime_ns, found[path].st_mtime_ns), path))
+    for path in spare:
+        if size <= limit:
+            break
+        try:
+            path.unlink()
+        except OSError as err:
+            logger.warning("The unused cache file %s could not be deleted (%s).", path, err)
+            continue
+        size, kept, removed = size - found[path].st_size, kept - 1, removed + 1
+    return CacheUse(kept, size, removed)
+
+
+def _mark_used(path: Path) -> None:
+    """Note the time of use; many file systems do not when a file is read."""
+    with contextlib.suppress(OSError):  # a folder that may only be read needs no such mark
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

@@ -39,7 +39,8 @@ def make_model(name: str, *, prediction: str | None = None, dtype: torch.dtype =
     config = model_config(name)
     config.set_inference_dtype(dtype, compute)
     if prediction == "v":
-        base = comfy.model_base.BaseModel(config, comfy.model_base.ModelType.V_PREDICTION)
+        kind = comfy.model_base.SDXL if name == "sdxl" else comfy.model_base.BaseModel
+        base = kind(config, comfy.model_base.ModelType.V_PREDICTION)
     else:
         base = config.get_model({}, "", device=CPU)
     fill(base.diffusion_model, seed)

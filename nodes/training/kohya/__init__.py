@@ -1,0 +1,1 @@
+"""Data sets and settings for kohya's sd-scripts, to train the same recipe outside ComfyUI."""

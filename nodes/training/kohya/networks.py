@@ -1,0 +1,93 @@
+"""Adapters as sd-scripts' network modules, or LyCORIS' where sd-scripts have none."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ..recipes.adapters import AdapterRecipe, OFTRecipe
+from ..recipes.fields import Target
+
+if TYPE_CHECKING:
+    from .arguments import Settings
+
+_MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3",
+            "flux": "networks.lora_flux"}
+_LYCORIS = {"dora": "lora", "loha": "loha", "lokr": "lokr", "oft": "diag-oft"}
+_PRESETS = {Target.CROSS_ATTENTION: "attn-only", Target.ATTENTION: "attn-only",
+            Target.ATTENTION_FEED_FORWARD: "attn-mlp", Target.ALL_LINEAR: "full-lin"}
+# Parts of a transformer block whose rank can be told apart: attention, feed-forward, modulation.
+_PARTS = {"sd3": (("x_attn", "context_attn"), ("x_mlp", "context_mlp"), ("x_mod", "context_mod")),
+          "flux": (("img_attn", "txt_attn", "single"), ("img_mlp", "txt_mlp"),
+                   ("img_mod", "txt_mod", "single_mod"))}
+
+
+def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) -> None:
+    """Add the arguments of an adapter."""
+    # LyCORIS reads the size of a rotation where others have their rank.
+    rank = recipe.block_size if isinstance(recipe, OFTRecipe) else recipe.rank
+    # The scripts divide by the rank; rank-stabilised scaling is a larger alpha there.
+    alpha = recipe.alpha * (math.sqrt(recipe.rank) if recipe.rank_stabilised else 1.0)
+    own = recipe.method == "lora"
+    made.arguments |= {
+        "network_module": _MODULES[architecture] if own else "lycoris.kohya",
+        "network_dim": rank, "network_alpha": float(alpha)}
+    options = _own_options(made, recipe, architecture) if own else _lycoris_options(made, recipe)
+    if recipe.rank_dropout > 0:
+        options.append(f"rank_dropout={recipe.rank_dropout!r}")
+    if getattr(recipe, "plus_ratio", 1.0) != 1.0:
+        options.append(f"loraplus_lr_ratio={recipe.plus_ratio!r}")
+    if options:
+        made.arguments["network_args"] = options
+    if recipe.text_encoder:
+        rate = recipe.learning_rate * recipe.text_rate
+        made.arguments |= {"unet_lr": recipe.learning_rate, "text_encoder_lr": [rate]}
+    else:
+        made.arguments["network_train_unet_only"] = True
+    made.take("rank", "alpha", "rank_stabilised", "target", "rank_dropout", "text_encoder",
+              "text_rate", "plus_ratio", "factor", "block_size")
+    if recipe.tokens is not None:
+        made.lose("tokens", "new words and adapters do not learn in one run there; train the word "
+                            "with a textual inversion recipe first")
+
+
+def _own_options(made: Settings, recipe: AdapterRecipe, architecture: str) -> list[str]:
+    if architecture in _PARTS:
+        return _part_ranks(made, recipe, architecture)
+    if recipe.target is Target.CONVOLUTIONS:
+        made.lose("target", "layers outside the blocks have no adapter there")
+        alpha = made.arguments["network_alpha"]
+        return [f"conv_dim={recipe.rank}", f"conv_alpha={alpha!r}"]
+    what = "the same layers, and the projections round each transformer"
+    if recipe.target is Target.ALL_LINEAR:
+        what = "the linear layers of the transformers alone"
+    elif recipe.target is not Target.ATTENTION_FEED_FORWARD:
+        what = "attention and feed-forward layers, which cannot be told apart there"
+    made.lose("target", f"the network has adapters in {what}")
+    return []
+
+
+def _part_ranks(made: Settings, recipe: AdapterRecipe, architecture: str) -> list[str]:
+    attention, feed_forward, modulation = _PARTS[architecture]
+    everything = recipe.target in (Target.ALL_LINEAR, Target.CONVOLUTIONS)
+    ranks = dict.fromkeys(attention, recipe.rank)
+    learns = everything or recipe.target is Target.ATTENTION_FEED_FORWARD
+    ranks |= dict.fromkeys(feed_forward, recipe.rank if learns else 0)
+    ranks |= dict.fromkeys(modulation, recipe.rank if everything else 0)
+    if everything:
+        made.lose("target", "layers outside the blocks have no adapter there")
+    return [f"{part}_dim={rank}" for part, rank in ranks.items()]
+
+
+def _lycoris_options(made: Settings, recipe: AdapterRecipe) -> list[str]:
+    made.lose("method", "sd-scripts need LyCORIS for it: pip install lycoris-lora in their "
+                        "environment")
+    preset = _PRESETS.get(recipe.target, "full")
+    options = [f"algo={_LYCORIS[recipe.method]}", f"preset={preset}"]
+    if recipe.method == "dora":
+        # One length per column of the weight, which ComfyUI's loader expects.
+        options += ["dora_wd=True", "wd_on_output=False"]
+    if recipe.method == "lokr":
+        options.append(f"factor={recipe.factor}")
+    made.lose("target", f"LyCORIS' preset `{preset}` stands for it")
+    return options

@@ -153,7 +153,7 @@ def _run_kernel(functional: Any, codes: torch.Tensor, scales: torch.Tensor, shap
     return flat[:math.prod(shape)].view(shape)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _kernel(device: torch.device) -> Any | None:
     """bitsandbytes' functions where they run on a GPU; None: torch alone."""
     if device.type != "cuda":

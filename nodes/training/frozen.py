@@ -116,21 +116,25 @@ def release(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None,
         comfy.ops.uncast_bias_weight(module, weight, bias, stream)
 
 
-def product(module: nn.Module, x: torch.Tensor, difference: torch.Tensor | None = None,
-            ) -> torch.Tensor:
-    """The layer's product with x (..., in) -> (..., out), its weight changed by a difference.
+def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The product of x (..., in) with a weight (out, in) -> (..., out).
 
     The result is a tensor of its own: networks write into what their layers return, and autograd
     refuses that for a view made inside a function like those below, as `F.linear` would make.
     """
-    weight, bias, stream = read_weight(module, x)
-    used = weight if difference is None else weight + difference
     flat, y = x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], weight.shape[0])
     out = y.view(-1, y.shape[-1])
     if bias is None:
-        torch.mm(flat, used.t(), out=out)
+        torch.mm(flat, weight.t(), out=out)
     else:
-        torch.addmm(bias, flat, used.t(), out=out)
+        torch.addmm(bias, flat, weight.t(), out=out)
+    return y
+
+
+def product(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The layer's product with x (..., in) -> (..., out)."""
+    weight, bias, stream = read_weight(module, x)
+    y = dense(x, weight, bias)
     release(module, weight, bias, stream)
     return y
 

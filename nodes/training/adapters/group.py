@@ -23,8 +23,8 @@ from .targets import target_layers
 
 # Technique -> the class of its layers.
 LAYERS: Mapping[str, type[AdapterLayer]] = {
-    "lora": LoRALayer, "dora": DoRALayer, "loha": LoHaLayer, "lokr": LoKrLayer, "oft": OFTLayer,
-    "dreambooth": FullLayer}
+    "lora": LoRALayer, "qlora": LoRALayer, "dora": DoRALayer, "loha": LoHaLayer,
+    "lokr": LoKrLayer, "oft": OFTLayer, "dreambooth": FullLayer}
 
 
 class Adapters(nn.Module):

@@ -23,11 +23,9 @@ def padded(module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
 def operate(module: nn.Module, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
             padding: Any) -> torch.Tensor:
     """The layer's output for x (..., in), or (B, C, ...), as a tensor of its own and no view."""
-    if not frozen.is_linear(module):
-        return CONVOLVE[x.ndim - 2](x, weight, bias, module.stride, padding, module.dilation)
-    y = x.new_empty(*x.shape[:-1], len(weight))
-    torch.mm(x.reshape(-1, x.shape[-1]), weight.t(), out=y.view(-1, len(weight)))
-    return y if bias is None else y.add_(bias)
+    if frozen.is_linear(module):
+        return frozen.dense(x, weight, bias)
+    return CONVOLVE[x.ndim - 2](x, weight, bias, module.stride, padding, module.dilation)
 
 
 def input_gradient(module: nn.Module, grad: torch.Tensor, weight: torch.Tensor, size: torch.Size,

@@ -16,7 +16,8 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server",
 # Files whose subject is the host's own model objects.
 HOST_LOGIC = {"training/adapters/group.py", "training/conds.py", "training/export/diffusers.py",
               "training/export/keys.py", "training/export/lora.py",
-              "training/export/embedding.py", "training/text/encoders.py",
+              "training/export/text_lora.py", "training/text/encoders.py",
+              "training/trained.py",
               "training/frozen.py", "training/loop.py", "training/scope.py",
               "training/pictures.py", "training/quantise.py",
               "identity/inject.py", "control/stack.py", "restore/registry.py"}

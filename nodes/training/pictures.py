@@ -6,8 +6,9 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import comfy.sample
@@ -181,10 +182,16 @@ def _content(value: Any, depth: int = 0) -> Any:
         return [_content(part, depth) for part in value]
     kind = value if isinstance(value, FunctionType) else type(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if depth == _DEEPEST:
-        return name
+    return name if depth == _DEEPEST else [name, _content(_held(value), depth + 1)]
+
+
+def _held(value: Any) -> Any:
+    """What a function or an object holds; private names are what it remembers, not what it is."""
     if isinstance(value, FunctionType):
-        held = [cell.cell_contents for cell in value.__closure__ or ()]
-    else:
-        held = dict(getattr(value, "__dict__", {}))
-    return [name, _content(held, depth + 1)]
+        return [cell.cell_contents for cell in value.__closure__ or ()]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    return {name: part for name, part in getattr(value, "__dict__", {}).items()
+            if not name.startswith("_")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import comfy.model_management
 import picture_models
 import pytest
@@ -125,6 +127,40 @@ def test_models_are_told_apart_by_weights_patches_sampling_and_options(model):
     assert len(set(keys)) == len(keys)
     assert [pictures.model_key(each) for each in (model.clone(), _patched(model, 0.1))] == [
         keys[0], keys[2]]
+
+
+class _Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+        self._asked = 0
+
+    def __call__(self, q, k, v, extra_options):
+        self._asked += 1
+        return q * self.scale
+
+    def apply(self, given):
+        return given["cond_denoised"]
+
+
+@pytest.mark.usefixtures("_as_the_executor_runs_prompts")
+def test_patches_of_nodes_are_told_by_what_they_hold_not_by_what_they_remember(model, clip):
+    def patched(scale, method=False, rate=1.0):
+        clone = model.clone()
+        clone.set_model_attn2_replace(_Scaled(scale), "input", 1)
+        if method:
+            clone.set_model_sampler_post_cfg_function(_Scaled(scale).apply)
+        clone.model_options["likeness_test"] = partial(max, rate)
+        return clone
+
+    one = patched(1.0)
+    keys = [pictures.model_key(each) for each in (one, patched(2.0), patched(1.0, method=True),
+                                                  patched(2.0, method=True), patched(1.0, rate=2))]
+    assert len(set(keys)) == 5
+    text = pictures.encode_text(clip, "a man")
+    pictures.sample(one, text, text, (8, 8), 1, FAST)
+    replaced = one.model_options["transformer_options"]["patches_replace"]["attn2"]
+    assert all(patch._asked for patch in replaced.values())
+    assert pictures.model_key(one) == keys[0] == pictures.model_key(patched(1.0))
 
 
 @pytest.mark.usefixtures("_as_the_executor_runs_prompts")

@@ -15,7 +15,7 @@ from ...errors import LikenessError
 from ...tensors import write_tensors
 from ..scope import Scope
 from ..text.encoders import TextEncoders
-from ..text.host_clip import encoders, plain, with_embeddings
+from ..text.host_clip import plain, with_embeddings
 from ..text.tokens import TokenRows, write_embedding_name
 
 # What files of a CLIP-L alone have been named since the first textual inversion.
@@ -142,9 +142,9 @@ def check_embedding(path: Path, clip: Any, text: TextEncoders,
         LikenessError: the host reads other rows, or encodes the caption otherwise.
     """
     found = findable(clip, path)
-    prompt = write_embedding_name(plain(caption), text.trigger, path.stem)
+    prompt = plain(write_embedding_name(caption, text.trigger, path.stem))
     tokens = found.tokenize(prompt)
-    for encoder in encoders(clip):
+    for encoder in text.tokens.encoders:
         read = [entry[0] for section in tokens[encoder.key] for entry in section
                 if torch.is_tensor(entry[0])]
         rows = text.tokens.rows[encoder.name].detach().float().cpu()

@@ -66,12 +66,25 @@ class TokenRows(nn.Module):
                                 "the Subject one.")
         self.settings, self.trigger = settings, trigger.strip()
         self.clip, self.encoders = clip, encoders(clip)
+        self.encoders = self._that_take_rows()
         word = settings.initial_word.strip() or class_noun
         first = {encoder.name: self._first_rows(encoder, word, start) for encoder in self.encoders}
         self.rows = nn.ParameterDict({name: nn.Parameter(rows.to(device).clone())
                                       for name, rows in first.items()})
         self.usual = {encoder.name: _median_length(encoder) for encoder in self.encoders}
         self._tokenised: dict[str, Tokens] = {}
+
+    def _that_take_rows(self) -> tuple[Encoder, ...]:
+        """The encoders whose tokenizer really puts an embedding where its name stands."""
+        tokens = self._marked(self.trigger)
+        found = tuple(encoder for encoder in self.encoders
+                      if any(_is_marker(entry[0]) for section in tokens[encoder.key]
+                             for entry in section))
+        if not found:
+            raise LikenessError(f"The tokenizer {type(self.clip.tokenizer).__name__} takes no "
+                                "embeddings, so no new word can be trained for it; train adapters "
+                                "instead.")
+        return found
 
     def _first_rows(self, encoder: Encoder, word: str,
                     start: Mapping[str, torch.Tensor] | None) -> torch.Tensor:
@@ -97,16 +110,20 @@ class TokenRows(nn.Module):
         words = self.clip.tokenize(plain(text))
         if not mentions(text, self.trigger):
             return words
+        found = self._marked(text)
+        # Encoders that take no embeddings read the trigger as it is written.
+        return {**words, **{encoder.key: found[encoder.key] for encoder in self.encoders}}
+
+    def _marked(self, text: str) -> Tokens:
+        """A text's tokens with marker rows where the trigger stands."""
         with tempfile.TemporaryDirectory(prefix="likeness-word-") as folder:
             name = Path(folder).name  # unlike the name of any embedding in the host's folders
             column = _MARKER - torch.arange(self.settings.vectors, dtype=torch.float32)
             write_tensors(Path(folder) / f"{name}.safetensors",
                           {encoder.file_key: column[:, None].expand(-1, encoder.width)
                            for encoder in self.encoders})
-            marked = write_embedding_name(plain(text), self.trigger, name)
-            found = with_embeddings(self.clip, [Path(folder)]).tokenize(marked)
-        # Encoders that take no embeddings read the trigger as it is written.
-        return {**words, **{encoder.key: found[encoder.key] for encoder in self.encoders}}
+            return with_embeddings(self.clip, [Path(folder)]).tokenize(
+                plain(write_embedding_name(text, self.trigger, name)))
 
     def penalty(self) -> torch.Tensor:
         """How far the rows are from a usual word's length: mean of (|row| / usual - 1)^2.
@@ -154,7 +171,11 @@ def _median_length(encoder: Encoder) -> float:
     return max(float(torch.cat(lengths).median()), 1e-6)
 
 
+def _is_marker(token: Any) -> bool:
+    return torch.is_tensor(token) and float(token[0]) <= _MARKER
+
+
 def _filled(entry: tuple[Any, ...], rows: torch.Tensor | None) -> tuple[Any, ...]:
-    token = entry[0]
-    marker = rows is not None and torch.is_tensor(token) and float(token[0]) <= _MARKER
-    return (rows[round(_MARKER - float(token[0]))], *entry[1:]) if marker else entry
+    if rows is None or not _is_marker(entry[0]):
+        return entry
+    return (rows[round(_MARKER - float(entry[0][0]))], *entry[1:])

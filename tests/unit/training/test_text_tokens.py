@@ -146,6 +146,26 @@ def test_brackets_in_captions_are_no_weights(tmp_path):
           text_models.stock_encode(clip, r"photo of \( man :1.4\) man"))
 
 
+def test_a_trigger_may_hold_any_characters(tmp_path):
+    clip = text_models.make_clip("sd15", tmp_path)
+    wanted = text_models.stock_encode(clip, "photo of man man, smiling")
+    for trigger in ("(ohwx)", "<ohwx*>", "ohwx woman"):
+        text = _text(clip, vectors=1, trigger=trigger)
+        _same(_encoded(text, f"photo of {trigger} man, smiling"), wanted)
+
+
+def test_an_encoder_whose_tokenizer_ignores_embeddings_reads_the_trigger(tmp_path):
+    clip = text_models.make_clip("sdxl", tmp_path)
+    clip.tokenizer.clip_g.embedding_identifier = "nothing:"
+    text = _text(clip, vectors=1)
+    assert tuple(text.tokens.rows) == ("clip_l",)
+    words = text.tokens.tokens("ohwx")
+    assert words["g"] == clip.tokenize("ohwx")["g"]
+    clip.tokenizer.clip_l.embedding_identifier = "nothing:"
+    with pytest.raises(LikenessError, match="takes no embeddings"):
+        _text(clip)
+
+
 def test_captions_longer_than_one_section_carry_the_word(tmp_path):
     clip = text_models.make_clip("sd15", tmp_path)
     long = "very " * 80

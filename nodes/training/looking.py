@@ -100,6 +100,12 @@ class Watch:
                 self._best = trainer.learner.tensors()
         return self.looks[-1]
 
+    @property
+    def kept_step(self) -> int:
+        """The step whose state is the result."""
+        best = None if self.decision is None else self.decision.best_step
+        return self.trainer.step if best is None or self._best is None else best
+
     def settle(self) -> str:
         """Put the best state in place as the result; return why the run ended early, if it did."""
         if self.decision is not None and self._best is not None:

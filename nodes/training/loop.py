@@ -24,8 +24,9 @@ from .denoise import denoise, probe
 from .learner import Learner
 from .losses import Objective
 from .order import batch_order, group_samples, repeats
+from .quantise import quantise_layers
 from .recipes.base import Recipe
-from .recipes.fields import Precision
+from .recipes.fields import BaseWeights, Precision
 from .scope import Scope
 from .state import RunState
 from .timesteps import draw_sigmas
@@ -133,15 +134,24 @@ class Trainer:
 
     def probe(self, adapted: bool) -> torch.Tensor:
         """The model's prediction error on a fixed input and text, with or without its adapters."""
-        with self.attached(adapted), self.learner.evaluated():
+        # A file is loaded over the model's own weights, so that is where it is compared.
+        with self.attached(adapted, BaseWeights.AS_LOADED), self.learner.evaluated():
             return probe(self.patcher, self.samples[0])
 
     @contextmanager
-    def attached(self, adapted: bool = True) -> Iterator[None]:
-        """While this lasts the MODEL runs frozen, with or without what was learned."""
-        self._load()
+    def attached(self, adapted: bool = True, base: BaseWeights | None = None) -> Iterator[None]:
+        """While this lasts the MODEL runs frozen, with or without what was learned.
+
+        Args:
+            base: how its weights lie in memory; the recipe's choice without it.
+        """
+        kind = base or self.recipe.base_weights
+        self._load(kind)
         with Scope() as scope:
             with torch.inference_mode(False):
+                if kind is not BaseWeights.AS_LOADED:
+                    quantise_layers(scope, self.patcher, self.base.diffusion_model, kind,
+                                    self.device)
                 adapters = self.adapters if adapted else None
                 attach(scope, self.base, self.base.diffusion_model, adapters,
                        self.recipe.gradient_checkpointing)
@@ -186,9 +196,13 @@ class Trainer:
         return self.identity.loss(estimate, self.base, sigmas,
                                   [sample.item.points for sample in batch.samples])
 
-    def _load(self) -> None:
-        """Bring the weights to the compute device; others may have patched or evicted them."""
-        runtime.load_models([self.patcher, *(part.patcher for part in self._companions)],
+    def _load(self, kind: BaseWeights = BaseWeights.AS_LOADED) -> None:
+        """Bring the weights to the compute device; others may have patched or evicted them.
+
+        Weights that become codes stay where they are offloaded.
+        """
+        base = [self.patcher] if kind is BaseWeights.AS_LOADED else []
+        runtime.load_models([*base, *(part.patcher for part in self._companions)],
                             self.memory_required())
 
     @property

@@ -1,12 +1,15 @@
-"""Nodes that say how to train and that train."""
+"""The node that trains, and the list of all nodes of the feature."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import folder_paths
+import numpy as np
 from comfy_api.latest import io, ui
+from PIL import Image
 
 from .. import runtime
 from ..errors import LikenessError
@@ -14,102 +17,30 @@ from ..images import to_image
 from ..schema import (
     LoraModelType,
     LossMapType,
+    MonitorType,
     RecipeType,
     SubjectType,
+    TokenStartType,
     TrainingSetType,
     schema,
     seed,
 )
 from ..sockets import Subject, TrainingSet
-from . import session
-from .curve import draw
+from . import curve, session, widgets
+from .class_nodes import NODES as CLASS_PHOTOS
+from .export.keys import KeyStyle
 from .export.lora import FILE_TYPES, apply_lora
-from .recipes.adapters import LoRARecipe
-from .recipes.fields import Optimizer, Precision, Schedule, Target, Timesteps
+from .job import ANEW, CONTINUE, Job, Outcome
+from .kohya_nodes import NODES as KOHYA
+from .load_nodes import NODES as APPLY
+from .loop import StepResult
+from .monitor import Look
+from .monitor_nodes import NODES as MONITOR
+from .option_nodes import NODES as OPTIONS
+from .recipe_nodes import NODES as RECIPES
+from .recipes.base import Recipe
 
 _OUTPUT, _MODELS = "output/loras", "models/loras"
-
-
-def _values(kind) -> list[str]:
-    return [member.value for member in kind]
-
-
-class LoRARecipeNode(io.ComfyNode):
-    """How to train a LoRA."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            "LikenessLoRARecipe", feature="training", display_name="Likeness LoRA Recipe",
-            description="Settings for training a LoRA: small matrices beside the model's own. "
-                        "Takes numbers, gives a recipe for Train.",
-            inputs=[
-                io.Int.Input("steps", default=1000, min=2, max=100000,
-                             tooltip="Optimiser steps. Published face settings use 27 to 200 per "
-                                     "photo; more "
-                                     "learns the face harder and bends to prompts less."),
-                io.Float.Input("learning_rate", default=1e-4, min=1e-7, max=1.0, step=1e-6,
-                               round=False,
-                               tooltip="Size of a step. Published face settings lie round 1e-4; "
-                                       "lower it when pictures turn noisy or waxy."),
-                io.Int.Input("rank", default=16, min=1, max=512,
-                             tooltip="Width of the adapters: file size and capacity grow with it. "
-                                     "8 to 32 holds a face."),
-                io.Float.Input("alpha", default=16.0, min=0.01, max=1024.0, step=0.5,
-                               tooltip="The adapters' output is scaled by alpha / rank; keep it "
-                                       "equal to rank unless a published setting says otherwise."),
-                io.Combo.Input("target", options=_values(Target),
-                               default=Target.ATTENTION_FEED_FORWARD.value,
-                               tooltip="Which layers learn, from few to all. Cross-attention "
-                                       "alone is a choice for UNets; SD3 and FLUX have none."),
-                io.Int.Input("batch_size", default=1, min=1, max=64,
-                             tooltip="Photos per step, one row each. Raise it for smoother "
-                                     "learning when memory allows, and lower steps with it."),
-                io.Combo.Input("schedule", options=_values(Schedule),
-                               default=Schedule.CONSTANT.value,
-                               tooltip="How the learning rate goes on after the warm-up: level, "
-                                       "or down to zero at the end."),
-                io.Int.Input("warmup", default=0, min=0, max=10000,
-                             tooltip="Steps over which the learning rate rises from near zero; 10 "
-                                     "to 100 steadies a high rate."),
-                io.Combo.Input("optimizer", options=_values(Optimizer), default="adamw",
-                               tooltip="How gradients become steps. AdamW is what every published "
-                                       "face setting assumes."),
-                io.Boolean.Input("gradient_checkpointing", default=True,
-                                 tooltip="Computes each block twice and stores a fraction of the "
-                                         "memory. Switch it off when memory is plenty: steps get "
-                                         "faster, results stay equal."),
-                io.Float.Input("background", default=0.2, min=0.01, max=1.0, step=0.01,
-                               tooltip="Loss weight of everything but the face, which weighs 1. "
-                                       "Lower keeps clothes and rooms out of what is learned; 1 "
-                                       "treats the picture evenly."),
-                io.Float.Input("caption_dropout", default=0.05, min=0.0, max=0.99, step=0.01,
-                               tooltip="Share of steps that train on the empty caption, which "
-                                       "keeps classifier-free guidance working; 0 to 0.1."),
-                io.Float.Input("min_snr", default=5.0, min=0.0, max=100.0, step=0.5,
-                               tooltip="Min-SNR gamma for SD1.5 and SDXL: evens out noise levels "
-                                       "and learns faster. 0 is off. Flow models (SD3, FLUX) need "
-                                       "none and get none; the report says what was used."),
-                io.Combo.Input("timesteps", options=_values(Timesteps),
-                               default=Timesteps.AUTO.value,
-                               tooltip="How noise levels are drawn. Auto: uniform for SD1.5 and "
-                                       "SDXL, logit-normal for flow models."),
-                io.Float.Input("shift", default=0.0, min=0.0, max=20.0, step=0.05,
-                               tooltip="Time shift of flow models' noise levels. 0 is the model's "
-                                       "own, 1 none, higher trains more on the coarse picture."),
-                io.Combo.Input("precision", options=_values(Precision),
-                               default=Precision.AUTO.value,
-                               tooltip="Number format of the frozen model's computation; adapters "
-                                       "are always float32. Auto takes the model's own, bfloat16 "
-                                       "in place of float16."),
-            ],
-            outputs=[RecipeType.Output(display_name="recipe",
-                                       tooltip="The recipe, checked; goes into Train.")],
-        )
-
-    @classmethod
-    def execute(cls, **fields) -> io.NodeOutput:
-        return io.NodeOutput(LoRARecipe(**fields))
 
 
 class TrainNode(io.ComfyNode):
@@ -121,72 +52,172 @@ class TrainNode(io.ComfyNode):
             "LikenessTrain", feature="training", display_name="Likeness Train",
             is_output_node=True,
             description="Teaches a model a person. Takes a MODEL, a prepared training set and a "
-                        "recipe; gives the MODEL with the LoRA, the LoRA itself and a report. The "
-                        "saved file is loaded back and compared before it counts. A cancelled run "
-                        "goes on where it stopped when the same inputs are queued again; a "
-                        "finished one is loaded from its file.",
-            inputs=[
-                io.Model.Input("model", tooltip="The model to teach, from its loader; it is left "
-                                                "exactly as it was."),
-                TrainingSetType.Input("training_set", tooltip="From Prepare Training, made with "
-                                                              "this model's VAE and CLIP."),
-                SubjectType.Input("subject", tooltip="Who is learned: gives the trigger and the "
-                                                     "folder's name."),
-                RecipeType.Input("recipe", tooltip="From a recipe node: technique and settings."),
-                seed("Decides first weights, noise, noise levels and order; the same seed and "
-                     "inputs give the same weights on the same machine. Change it to train "
-                     "once more where a finished LoRA would be loaded."),
-                io.String.Input("name", default="",
-                                tooltip="Name of the LoRA file, to which the run's short key is "
-                                        "added; may name a sub-folder. Empty: the subject's name."),
-                io.Combo.Input("save_to", options=[_OUTPUT, _MODELS], default=_OUTPUT,
-                               tooltip="output/loras beside the pictures, or models/loras where "
-                                       "Load LoRA finds it in other workflows."),
-                io.Combo.Input("file_precision", options=list(FILE_TYPES), default="fp16",
-                               tooltip="Number format of the file. fp16 is what others expect; "
-                                       "fp32 is twice as large and exact."),
-                io.Float.Input("strength", default=1.0, min=-4.0, max=4.0, step=0.05,
-                               optional=True,
-                               tooltip="How strongly the returned MODEL carries the LoRA; the file "
-                                       "does not depend on it."),
-            ],
+                        "recipe; gives the MODEL with what was learned, its files and a report. "
+                        "Each saved file is loaded back and compared before it counts. A cancelled "
+                        "run goes on where it stopped when the same inputs are queued again; a "
+                        "finished one is loaded from its files.",
+            inputs=_inputs(),
             outputs=[
-                io.Model.Output(display_name="model", tooltip="The MODEL with the LoRA as "
+                io.Model.Output(display_name="model", tooltip="The MODEL with what was learned as "
                                                               "ordinary patches."),
-                LoraModelType.Output(display_name="lora", tooltip="The LoRA's tensors, for Save "
-                                                                  "LoRA and Load LoRA Model."),
+                LoraModelType.Output(display_name="lora",
+                                     tooltip="The LoRA's tensors, for Save LoRA and Load LoRA "
+                                             "Model; empty where a recipe makes none."),
                 LossMapType.Output(display_name="loss_map", tooltip="Loss of every step, for Plot "
                                                                     "Loss Graph."),
-                io.String.Output(display_name="lora_path", tooltip="Full path of the saved file."),
+                io.String.Output(display_name="lora_path",
+                                 tooltip="Full path of the run's main file: the LoRA, else the "
+                                         "checkpoint, else the embedding."),
                 io.String.Output(display_name="report", tooltip="JSON: steps, seconds per step, "
-                                                                "file, size, parameters, share of "
-                                                                "the loss on faces, losses."),
+                                                                "files, sizes, parameters, share "
+                                                                "of the loss on faces, likeness "
+                                                                "at each look, losses."),
+                io.Clip.Output(display_name="clip",
+                               tooltip="The CLIP with what was learned: its prompts find the new "
+                                       "word. The connected CLIP when nothing of it learned."),
+                io.String.Output(display_name="trigger",
+                                 tooltip="What a prompt calls the person by: `embedding:name` "
+                                         "after a new word was trained, else the trigger."),
+                io.Image.Output(display_name="looks",
+                                tooltip="Sample pictures of every look in one sheet; the loss "
+                                        "curve without a monitor."),
             ],
         )
 
     @classmethod
-    def execute(cls, model, training_set: TrainingSet, subject: Subject, recipe: LoRARecipe,
-                seed: int, name: str, save_to: str, file_precision: str,
-                strength: float = 1.0) -> io.NodeOutput:
-        job = session.Job(model, training_set, subject, recipe, seed,
-                          name.strip() or subject.folder_name, _lora_folder(save_to),
-                          _work_folder(subject), file_precision)
+    def execute(cls, model, training_set: TrainingSet, subject: Subject, recipe: Recipe,
+                seed: int, name: str, save_to: str, file_precision: str, strength: float = 1.0,
+                clip: Any = None, vae: Any = None, class_photos: TrainingSet | None = None,
+                monitor: Any = None, token_start: Any = None,
+                key_style: str = KeyStyle.KOHYA.value,
+                unfinished: str = CONTINUE) -> io.NodeOutput:
+        job = Job(model, training_set, subject, recipe, seed, name.strip() or subject.folder_name,
+                  _folder(save_to), _work_folder(subject), file_precision, clip, vae, class_photos,
+                  monitor, token_start, _key_style(key_style), unfinished,
+                  *(_folder(save_to, kind) for kind in ("embeddings", "checkpoints")))
         runtime.contained(job.lora_folder, f"{job.name}.safetensors")
-        progress = runtime.Progress(recipe.steps)
-        outcome = session.run(job, lambda result: progress.update(result.step))
-        patched = outcome.model if strength == 1.0 else apply_lora(model, outcome.tensors, strength)
-        text = json.dumps(outcome.report, indent=2)
-        picture = to_image(draw(outcome.losses, f"{job.name}: {recipe.steps} steps"))
-        shown = ui.PreviewImage(picture, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        outcome = session.run(job, *_listeners(job))
+        patched = outcome.model
+        if strength != 1.0:
+            patched = _at_strength(job, outcome, strength)
+        report = json.dumps(outcome.report, indent=2)
+        pictures = _pictures(job, outcome)
+        shown = ui.PreviewImage(pictures[0], cls=cls).as_dict() | ui.PreviewText(report).as_dict()
         return io.NodeOutput(patched, dict(outcome.tensors), {"loss": list(outcome.losses)},
-                             str(outcome.path), text, ui=shown)
+                             str(outcome.path), report, outcome.clip, _trigger(job, outcome),
+                             pictures[-1], ui=shown)
 
 
-def _lora_folder(save_to: str) -> Path:
+def _inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="The model to teach, from its loader; it is left exactly "
+                                        "as it was. After Inject Face, what is learned only adds "
+                                        "to the injected face."),
+        TrainingSetType.Input("training_set", tooltip="From Prepare Training, made with this "
+                                                      "model's VAE and CLIP."),
+        SubjectType.Input("subject", tooltip="Who is learned: gives the trigger and the folder's "
+                                             "name."),
+        RecipeType.Input("recipe", tooltip="From a recipe node: technique and settings."),
+        seed("Decides first weights, noise, noise levels and order; the same seed and inputs give "
+             "the same weights on the same machine. Change it to train once more where a finished "
+             "LoRA would be loaded."),
+        io.String.Input("name", default="",
+                        tooltip="Name of the files, to which the run's short key is added; may "
+                                "name a sub-folder. Empty: the subject's name."),
+        io.Combo.Input("save_to", options=[_OUTPUT, _MODELS], default=_OUTPUT,
+                       tooltip="output/loras beside the pictures, or models/loras where Load LoRA "
+                               "finds it in other workflows; embeddings and checkpoints go into "
+                               "the folders of their kind beside it."),
+        io.Combo.Input("file_precision", options=list(FILE_TYPES), default="fp16",
+                       tooltip="Number format of the LoRA. fp16 is what others expect; fp32 is "
+                               "twice as large and exact."),
+        io.Float.Input("strength", default=1.0, min=-4.0, max=4.0, step=0.05, optional=True,
+                       tooltip="How strongly the returned MODEL carries what was learned; the "
+                               "files do not depend on it."),
+        io.Clip.Input("clip", optional=True,
+                      tooltip="The model's CLIP: for recipes that teach words or text encoders, "
+                              "for DreamBooth and for the monitor."),
+        io.Vae.Input("vae", optional=True,
+                     tooltip="The model's VAE: for DreamBooth, the monitor and the identity loss."),
+        TrainingSetType.Input("class_photos", optional=True,
+                              tooltip="From Class Photos: other people of the class, whose looks "
+                                      "the model keeps (prior preservation)."),
+        MonitorType.Input("monitor", optional=True,
+                          tooltip="From Training Monitor: looks at the run and picks its best "
+                                  "state. Without one the last state is the result."),
+        TokenStartType.Input("token_start", optional=True,
+                             tooltip="From Token Start: what a new word starts from in place of a "
+                                     "class word."),
+        io.Combo.Input("key_style", options=widgets.values(KeyStyle),
+                       default=KeyStyle.KOHYA.value, optional=True,
+                       tooltip="Names inside the LoRA file. Kohya loads everywhere; diffusers is "
+                               "for its pipelines, plain for new architectures. ComfyUI loads all "
+                               "three."),
+        io.Combo.Input("unfinished", options=[CONTINUE, ANEW], default=CONTINUE, optional=True,
+                       tooltip="What to do about a cancelled run of this name: go on with it when "
+                               "nothing has changed (and say what has, if something did), or "
+                               "start anew."),
+    ]
+
+
+def _listeners(job: Job) -> tuple[Any, Any, Any]:
+    """What hears of steps, looks and pictures: the progress bar, the panel's events."""
+    progress = runtime.Progress(job.recipe.steps)
+    done = [0]
+
+    def on_step(result: StepResult) -> None:
+        done[0] = result.step
+        progress.update(result.step)
+        runtime.send_event("train", {"name": job.name, "step": result.step, "loss": result.loss,
+                                     "steps": job.recipe.steps, "terms": dict(result.terms),
+                                     "learning_rate": result.learning_rate,
+                                     "seconds": result.seconds})
+
+    def on_look(look: Look) -> None:
+        runtime.send_event("train", {"name": job.name, "steps": job.recipe.steps,
+                                     "look": look.as_dict()})
+
+    def on_picture(number: int, pixels: np.ndarray) -> None:
+        progress.update(done[0], Image.fromarray(pixels))
+
+    return on_step, on_look, on_picture
+
+
+def _at_strength(job: Job, outcome: Outcome, strength: float) -> Any:
+    if not outcome.tensors:
+        raise LikenessError(f"`strength` changes a LoRA alone, and `{job.recipe.method}` makes "
+                            "none; set it to 1.")
+    return apply_lora(job.model, outcome.tensors, strength)
+
+
+def _pictures(job: Job, outcome: Outcome) -> list[Any]:
+    """The curve, and the sheet of looks where there are any."""
+    title = f"{job.name}: {len(outcome.losses)} steps"
+    if not outcome.looks:
+        return [to_image(curve.draw(outcome.losses, title))]
+    kept = outcome.report["kept_step"]
+    drawn = curve.draw(outcome.losses, title, outcome.looks, outcome.report["loss_by_noise"],
+                       kept, outcome.report["ended"])
+    return [to_image(drawn), to_image(curve.sheet(outcome.looks, kept))]
+
+
+def _trigger(job: Job, outcome: Outcome) -> str:
+    word = outcome.files.get("embedding")
+    return job.subject.trigger if word is None else f"embedding:{word.stem}"
+
+
+def _key_style(name: str) -> KeyStyle:
+    if name not in widgets.values(KeyStyle):
+        raise LikenessError(f"`key_style` must be one of {', '.join(widgets.values(KeyStyle))}, "
+                            f"got {name}.")
+    return KeyStyle(name)
+
+
+def _folder(save_to: str, kind: str = "loras") -> Path:
     if save_to == _OUTPUT:
-        return runtime.output_directory() / "loras"
+        return runtime.output_directory() / kind
     if save_to == _MODELS:
-        return Path(folder_paths.get_folder_paths("loras")[0]).resolve()
+        return Path(folder_paths.get_folder_paths(kind)[0]).resolve()
     raise LikenessError(f"`save_to` must be {_OUTPUT} or {_MODELS}, got {save_to}.")
 
 
@@ -194,4 +225,5 @@ def _work_folder(subject: Subject) -> Path:
     return runtime.output_directory() / "likeness" / subject.folder_name / "training"
 
 
-NODES: list[type[io.ComfyNode]] = [LoRARecipeNode, TrainNode]
+NODES: list[type[io.ComfyNode]] = [*RECIPES, *OPTIONS, *CLASS_PHOTOS, *MONITOR, TrainNode, *APPLY,
+                                   *KOHYA]

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import LikenessError
 from .adapters.group import Adapters
-from .export import checkpoint, diffusers, lora
+from .export import checkpoint, diffusers, embedding, lora, text_lora
 from .export.keys import KeyStyle, layer_keys, text_keys
 from .export.metadata import metadata
 from .job import Job
@@ -130,15 +130,15 @@ def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, 
 
 def _lora_tensors(job: Job, trainer: Trainer) -> dict[str, torch.Tensor]:
     dtype, style = lora.FILE_TYPES[job.file_type], job.key_style
-    text = None if trainer.text is None else trainer.text.encoders.adapters
+    text = None if trainer.text is None else trainer.text.encoders
     if style is KeyStyle.DIFFUSERS:
         found = diffusers.network_tensors(trainer.patcher, trainer.adapters, dtype)
-        return found | ({} if text is None else diffusers.text_tensors(job.clip, text, dtype))
+        learned = None if text is None else text.adapters
+        return found | ({} if learned is None else
+                        diffusers.text_tensors(job.clip, learned, dtype))
     names = layer_keys(trainer.patcher, trainer.adapters.layers, style)
     found = lora.lora_tensors(trainer.adapters, names, dtype)
-    if text is not None:
-        found |= lora.lora_tensors(text, text_keys(job.clip, text.layers, style), dtype)
-    return found
+    return found | ({} if text is None else text_lora.text_lora_tensors(text, dtype, style))
 
 
 def _take_over(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> None:
@@ -169,7 +169,8 @@ def _proven(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> Products:
         model, error = lora.check_file(files["lora"], job.model, trainer)
         errors.append(error)
         if trainer.text is not None and trainer.text.encoders.adapters is not None:
-            clip, error = lora.check_text(tensors, clip, trainer.text.encoders, files["lora"].name)
+            clip, error = text_lora.check_text(tensors, clip, trainer.text.encoders,
+                                               files["lora"].name)
             errors.append(error)
     if "checkpoint" in files:
         errors.append(checkpoint.check_checkpoint(files["checkpoint"], trainer))

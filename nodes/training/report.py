@@ -34,6 +34,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, seconds: Sequen
     return {
         "method": recipe.method,
         "steps": len(losses),
+        "kept_step": len(losses),
         "ended": ended or f"all {recipe.steps} steps are done.",
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
         "files": {kind: str(path) for kind, path in made.files.items()},

@@ -19,6 +19,7 @@ from .job import Job, Outcome, check, run_inputs, run_key
 from .looking import Watch
 from .loop import StepResult, Trainer
 from .monitor import Look
+from .plan import check_fits, free_bytes, make_plan, out_of_memory
 from .report import report
 from .resume import Saved
 from .text.encoders import TextEncoders
@@ -61,6 +62,8 @@ def run(job: Job, on_step: Callable[[StepResult], None],
         figures = report(job, trainer, made, key, [], said["ended"], trainer.step, said["looks"],
                          reused=True)
         return _outcome(made, trainer, figures)
+    plan = make_plan(trainer)
+    check_fits(plan, free_bytes(trainer))
     saved = Saved(job, key, inputs)
     extra = saved.restore(trainer) or {}
     started_at = trainer.step
@@ -70,6 +73,7 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     made = products.save(job, trainer, key, ended, looks)
     saved.delete()
     figures = report(job, trainer, made, key, seconds, ended, started_at, looks, watch.quarters)
+    figures |= {"kept_step": watch.kept_step, "memory_plan": plan.as_dict()}
     return _outcome(made, trainer, figures, watch)
 
 

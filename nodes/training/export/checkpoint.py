@@ -58,6 +58,21 @@ def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
                             "to save it without training anew.") from err
 
 
+def take_over(path: Path, trainer: Trainer) -> None:
+    """Give a trainer's layers the weights of a checkpoint, as the host reads them."""
+    network = _network(path)
+    for layer_path, layer in trainer.adapters.layers.items():
+        module = network.get_submodule(layer_path)
+        layer.from_file({name: getattr(module, name).detach().float()
+                         for name in layer.to_file(torch.float32)})
+
+
+def _network(path: Path) -> torch.nn.Module:
+    loaded, *_ = comfy.sd.load_checkpoint_guess_config(
+        str(path), output_vae=False, output_clip=False)
+    return loaded.model.diffusion_model
+
+
 def check_checkpoint(path: Path, trainer: Trainer) -> float:
     """Compare a checkpoint's weights, as the host detects and reads them, with the learned ones.
 
@@ -68,10 +83,7 @@ def check_checkpoint(path: Path, trainer: Trainer) -> float:
         LikenessError: the host does not recognise the file, or a layer differs by more than the
             rounding of its number format.
     """
-    loaded, *_ = comfy.sd.load_checkpoint_guess_config(
-        str(path), output_vae=False, output_clip=False)
-    network = loaded.model.diffusion_model
-    worst = 0.0
+    network, worst = _network(path), 0.0
     for layer_path, layer in trainer.adapters.layers.items():
         module = network.get_submodule(layer_path)
         for name, wanted in layer.to_file(torch.float32).items():

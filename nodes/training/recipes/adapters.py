@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from ...errors import LikenessError
 from .base import Recipe
-from .fields import Initialisation, Target, choice, require
+from .fields import BaseWeights, Initialisation, Target, choice, require
 
 
 def parse_block_ranks(text: str) -> Mapping[str, int]:
@@ -80,6 +80,15 @@ class LoRARecipe(AdapterRecipe):
         object.__setattr__(self, "initialisation",
                            choice(Initialisation, "initialisation", self.initialisation))
         require(1 <= self.plus_ratio <= 64, "plus_ratio", "1 to 64", self.plus_ratio)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QLoRARecipe(LoRARecipe):
+    """LoRA over weights that lie in memory with few bits (https://arxiv.org/abs/2305.14314)."""
+
+    method: ClassVar[str] = "qlora"
+
+    base_weights: BaseWeights = BaseWeights.NF4
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,8 +183,7 @@ class QuantisedLayers:
 
 @torch.no_grad()
 def quantise_layers(scope: Scope, patcher: Any, network: nn.Module, kind: BaseWeights,
-                    device: torch.device, skip: Collection[nn.Module] = (),
-                    on_layer: Any = None) -> QuantisedLayers:
+                    device: torch.device, skip: Collection[nn.Module] = ()) -> QuantisedLayers:
     """Make the large layers of a host model compute from codes until the scope ends.
 
     Codes are built from the patched weights (upstream LoRAs included), whether or not the model is
@@ -196,7 +195,6 @@ def quantise_layers(scope: Scope, patcher: Any, network: nn.Module, kind: BaseWe
         patcher: the MODEL or the encoder's patcher; only read.
         network: the part of `patcher.model` whose layers become codes.
         skip: layers that are left as they are, because they learn.
-        on_layer: called with each finished layer's count.
 
     Raises:
         LikenessError: another extension wraps the weights, or they hold no numbers.
@@ -222,8 +220,6 @@ def quantise_layers(scope: Scope, patcher: Any, network: nn.Module, kind: BaseWe
             scope.set_attribute(module, frozen.QUANTISED, made)
             layers, parameters = layers + 1, parameters + weight.numel()
             held_bytes += made.bytes
-            if on_layer is not None:
-                on_layer(layers)
         kept += _copy_small(scope, patcher, path, module, device, codes)
     return QuantisedLayers(kind, layers, parameters, held_bytes, kept,
                            math.sqrt(lost / size) if size else 0.0)

@@ -88,6 +88,18 @@ def test_averages_are_in_the_parameters_inside_and_the_trained_values_after():
     assert all(torch.equal(average.tensors()[name], averages[name]) for name in parameters)
 
 
+def test_a_look_under_inference_mode_does_not_change_the_run():
+    straight, parameters = _parameters(), _parameters()
+    truth, average = MovingAverage(straight, 0.9), MovingAverage(parameters, 0.9)
+    _run(truth, straight, range(6))
+    _run(average, parameters, range(3))
+    with torch.inference_mode(), average.swapped():
+        pass
+    _run(average, parameters, range(3, 6))
+    ours = average.tensors()
+    assert all(torch.equal(ours[name], value) for name, value in truth.tensors().items())
+
+
 def test_averaged_factors_of_one_run_stand_for_the_averaged_difference():
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(24, 16, generator=generator) / 4

@@ -207,6 +207,22 @@ def test_schedule_free_values_are_averaged_inside_and_trained_outside_bit_for_bi
                for value, truth in zip(parameters, straight, strict=True))
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
+def test_a_look_and_a_state_under_inference_mode_do_not_change_the_run(kind):
+    straight, parameters = _parameters(), _parameters()
+    _train(_make(kind, straight), straight, range(6))
+    handle = _make(kind, parameters)
+    _train(handle, parameters, range(3))
+    with torch.inference_mode():
+        with handle.evaluated():
+            pass
+        state = handle.state_dict()
+    handle.load_state_dict(state)
+    _train(handle, parameters, range(3, 6))
+    assert all(torch.equal(value, truth)
+               for value, truth in zip(parameters, straight, strict=True))
+
+
 def test_other_optimisers_evaluate_what_they_train():
     parameters = _parameters()
     handle = _make(Optimizer.ADAMW, parameters)

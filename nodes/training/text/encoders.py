@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,6 @@ from ..adapters.attach import attach
 from ..adapters.group import Adapters
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
-from ..recipes.fields import Target
 from ..scope import Scope
 from .host_clip import plain
 from .tokens import TokenRows, mentions
@@ -66,8 +64,7 @@ class TextEncoders:
                     self.tokens = TokenRows(clip, recipe.tokens, self.trigger, class_noun,
                                             start_rows, self.device)
             if isinstance(recipe, AdapterRecipe) and recipe.text_encoder:
-                self.adapters = Adapters(clip.cond_stage_model, _for_text(recipe), generator,
-                                         self.device)
+                self.adapters = Adapters(clip.cond_stage_model, recipe, generator, self.device)
                 self._leave_out_idle_layers()
         if self.tokens is None and self.adapters is None:
             raise LikenessError("The recipe teaches nothing to the text encoder; give it token "
@@ -256,10 +253,3 @@ class TextEncoders:
         for path in self.skipped:
             del self.adapters.layers[path]
         self.adapters.registered = nn.ModuleList(self.adapters.layers.values())
-
-
-def _for_text(recipe: AdapterRecipe) -> AdapterRecipe:
-    """The recipe as it applies to text encoders, whose attention is all to themselves."""
-    if recipe.target is Target.CROSS_ATTENTION:
-        return dataclasses.replace(recipe, target=Target.ATTENTION)
-    return recipe

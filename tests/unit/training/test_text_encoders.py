@@ -69,6 +69,19 @@ def test_training_leaves_the_clip_untouched(name, inference, tmp_path):
         assert torch.equal(text_models.stock_encode(clip, CAPTION), stock)
 
 
+@EVERY
+def test_an_earlier_end_layer_is_trained_through_and_put_back(name, tmp_path):
+    clip = text_models.make_clip(name, tmp_path).clone()
+    clip.clip_layer(-2)
+    wanted = text_models.stock_encode(clip, "photo of man man man, smiling")
+    text = _text(clip)
+    clip.cond_stage_model.reset_clip_options()
+    with Untouched(clip), torch.enable_grad(), Scope() as scope:
+        text.attach(scope)
+        found = text_models.flat(text.encode(CAPTION)).detach()
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
 @INFERENCE
 def test_an_error_inside_leaves_the_clip_untouched(inference, tmp_path):
     with torch.inference_mode(inference):
@@ -145,6 +158,20 @@ def test_layers_that_sdxl_does_not_read_have_no_adapter(tmp_path):
     assert any(path.startswith("clip_g.") and ".layers.2." in path
                for path in text.adapters.layers)
     assert not any(name.startswith(f"adapters.{last}") for name in text.tensors())
+
+
+def test_t5_learns_by_every_preset(tmp_path):
+    clip = text_models.make_clip("flux", tmp_path)
+    for target, names in ((Target.CROSS_ATTENTION, {"q", "k", "v", "o"}),
+                          (Target.ATTENTION_FEED_FORWARD, {"q", "k", "v", "o", "wi_0", "wi_1",
+                                                           "wo"})):
+        text = _text(clip, tokens=False, target=target)
+        assert {path.split(".")[-1] for path in text.adapters.layers
+                if path.startswith("t5xxl.")} == names
+        gradients = dict(zip(map(id, text.parameters()), _gradients(text), strict=True))
+        # While `up` is zero no gradient passes it on to `down`.
+        assert all(gradients[id(layer.up)].abs().sum() > 0
+                   for layer in text.adapters.layers.values())
 
 
 def test_a_preset_for_cross_attention_means_the_encoders_attention(tmp_path):

@@ -9,7 +9,13 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.tensors import write_tensors
 from likeness.nodes.training.export import embedding, text_lora
 from likeness.nodes.training.export.keys import KeyStyle
-from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.recipes.adapters import (
+    DoRARecipe,
+    LoHaRecipe,
+    LoKrRecipe,
+    LoRARecipe,
+    OFTRecipe,
+)
 from likeness.nodes.training.recipes.base import TokenSettings
 from likeness.nodes.training.recipes.fields import Target
 from likeness.nodes.training.scope import Scope
@@ -20,10 +26,11 @@ CAPTION = "photo of ohwx man, (smiling)"
 FIELDS = {"likeness.trigger": "ohwx", "likeness.class": "man"}
 
 
-def _trained(clip, tokens=True, adapters=False, vectors=2, size=0.3):
+def _trained(clip, tokens=True, adapters=False, vectors=2, size=0.3,
+             kind=LoRARecipe):
     """Text encoders as they might be after a run."""
-    recipe = LoRARecipe(rank=4, text_encoder=adapters, target=Target.ALL_LINEAR,
-                        tokens=TokenSettings(vectors=vectors) if tokens else None)
+    recipe = kind(rank=4, text_encoder=adapters, target=Target.ALL_LINEAR,
+                  tokens=TokenSettings(vectors=vectors) if tokens else None)
     generator = torch.Generator().manual_seed(0)
     text = TextEncoders(clip, recipe, "ohwx", "man", generator=generator)
     with torch.inference_mode(False), torch.no_grad():
@@ -114,6 +121,14 @@ def test_text_adapters_load_through_the_host_as_they_were_trained(name, stored, 
         assert error < (1e-4 if stored is torch.float32 else 1e-2)
         assert len(patched.patcher.patches) == len(text.adapters.layers)
         assert not clip.patcher.patches
+
+
+@pytest.mark.parametrize("kind", [DoRARecipe, LoHaRecipe, LoKrRecipe, OFTRecipe])
+def test_every_technique_loads_in_the_text_encoders(kind, tmp_path):
+    clip = text_models.make_clip("sdxl", tmp_path)
+    text = _trained(clip, tokens=False, adapters=True, size=0.02, kind=kind)
+    tensors = text_lora.text_lora_tensors(text, torch.float32)
+    assert text_lora.check_text(tensors, clip, text, "ann.safetensors")[1] < 1e-3
 
 
 def test_text_adapters_have_kohyas_names(tmp_path):

@@ -163,3 +163,8 @@ def test_the_reason_says_what_was_measured():
 def test_a_negative_number_is_refused_by_name(name):
     with pytest.raises(LikenessError, match=f"`{name}` must be 0 or more"):
         StopRule(**{name: -1})
+
+
+def test_looks_without_faces_before_the_first_one_use_up_no_patience():
+    marks = _marks([None] * 5 + [0.5], [0] * 5 + [0.3])
+    assert not decide(marks, StopRule(patience=3, copy_limit=0.1)).stop

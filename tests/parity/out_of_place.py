@@ -30,9 +30,9 @@ _CASTS = (torch.Tensor.to, torch.Tensor.float, torch.Tensor.type, torch.Tensor.t
 
 
 class _Double(TorchFunctionMode):
-    """Keeps what the adapters take part in at double precision where the host casts to single.
+    """Keeps double precision where the host casts to single.
 
-    What they take no part in (timestep and position tables) stays single, as the trainer sees it.
+    Timesteps start in single precision and stay so, as the trainer sees them.
     """
 
     def __init__(self, out_of_place: bool) -> None:
@@ -42,11 +42,12 @@ class _Double(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if self.out_of_place and function in _NEW_TENSOR and args[0].requires_grad:
+        if self.out_of_place and function in _NEW_TENSOR and any(
+                isinstance(value, torch.Tensor) and value.requires_grad for value in args):
             self.replaced += 1
             return _NEW_TENSOR[function](*args, **kwargs)
         result = function(*args, **kwargs)
-        if function in _CASTS and args[0].requires_grad and (
+        if function in _CASTS and (
                 args[0].dtype == torch.float64 and result.dtype == torch.float32):
             return args[0]
         return result

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import comfy.rmsnorm
 import pytest
 import torch
 import training_models
@@ -19,6 +20,8 @@ from out_of_place import Truth, make_truth
 from torch.utils.checkpoint import checkpoint
 
 TOLERANCE = 1e-5
+# Leaves frozen layers between the adapted ones; with all layers adapted there are none.
+BETWEEN = "attention"
 CHECKPOINTING = pytest.mark.parametrize("checkpointing", [False, True],
                                         ids=["plain", "checkpointed"])
 
@@ -102,7 +105,7 @@ def test_gradients_equal_plain_autograd_out_of_place(name, checkpointing, tmp_pa
 
 @pytest.mark.parametrize("name", training_models.NETWORKS)
 def test_gradients_equal_the_slope_of_the_hosts_own_forward(name, tmp_path):
-    case = Case(name, tmp_path, checkpointing=True)
+    case = Case(name, tmp_path, checkpointing=True, target=BETWEEN)
     _, ours = case.gradients()
     truth = case.truth()
     whole = math.sqrt(sum(value.square().sum().item() for value in ours.values()))
@@ -116,6 +119,12 @@ def test_gradients_equal_the_slope_of_the_hosts_own_forward(name, tmp_path):
         assert plain == pytest.approx(slope, rel=1e-6)
         # A random direction meets 1 / sqrt(size) of the gradient; so much of its error it sees.
         assert abs(along - slope) < 3 * TOLERANCE * whole * length / math.sqrt(size)
+
+
+@pytest.mark.parametrize("name", training_models.NETWORKS)
+def test_gradients_through_frozen_layers_equal_plain_autograd(name, tmp_path):
+    case = Case(name, tmp_path, target=BETWEEN)
+    _assert_equal(case.gradients()[1], case.truth().gradients)
 
 
 @CHECKPOINTING
@@ -181,13 +190,15 @@ def test_every_norm_of_the_network_saves_its_own_input(name, tmp_path, monkeypat
     original = frozen.norm_on_copy
     monkeypatch.setattr(attach.frozen, "norm_on_copy", recorded)
     case = Case(name, tmp_path)
-    normalising = ("layer_norm", "group_norm", "rms_norm")
+    functional = torch.nn.functional
+    normalising = [(functional, "layer_norm"), (functional, "group_norm"),
+                   (comfy.rmsnorm, "rms_norm_torch")]
     with torch.inference_mode(), case.trainer.attached():
         seen = []
         with monkeypatch.context() as patch:
-            for function in normalising:
-                run = getattr(torch.nn.functional, function)
-                patch.setattr(torch.nn.functional, function,
+            for place, function in normalising:
+                run = getattr(place, function)
+                patch.setattr(place, function,
                               lambda x, *a, run=run, **k: seen.append(x) or run(x, *a, **k))
             case.loss()
     assert made and seen
@@ -236,7 +247,7 @@ BASES = {  # stored, computed in
 @pytest.mark.parametrize("name", training_models.NETWORKS)
 def test_gradients_over_cast_weights_equal_those_over_the_dense_ones(name, base, tmp_path):
     dtype, compute = BASES[base]
-    case = Case(name, tmp_path, True, dtype, compute)
+    case = Case(name, tmp_path, True, dtype, compute, target=BETWEEN)
     _, ours = case.gradients()
     assert {value.dtype for value in case.trainer.base.diffusion_model.parameters()} >= {dtype}
     assert _error(ours, case.truth().gradients) < TOLERANCE
@@ -269,7 +280,7 @@ def test_the_graph_keeps_neither_weights_nor_casts_of_frozen_layers(name, base, 
     stored, _, computed = base.partition(" as ")
     dtype = {"float8": torch.float8_e4m3fn}.get(stored) or getattr(torch, stored)
     compute = getattr(torch, computed) if computed else None
-    case = Case(name, tmp_path, dtype=dtype, compute=compute)
+    case = Case(name, tmp_path, dtype=dtype, compute=compute, target=BETWEEN)
     with torch.inference_mode(), case.trainer.attached():
         _, kept = _kept(case.loss)
         large = [module.weight for module in case.trainer.base.diffusion_model.modules()
@@ -285,7 +296,7 @@ def test_the_graph_keeps_neither_weights_nor_casts_of_frozen_layers(name, base, 
 def test_the_graph_is_as_small_over_stored_formats_as_over_float32(name, tmp_path):
     sizes = {}
     for base, (dtype, compute) in BASES.items():
-        case = Case(name, tmp_path, dtype=dtype, compute=compute)
+        case = Case(name, tmp_path, dtype=dtype, compute=compute, target=BETWEEN)
         with torch.inference_mode(), case.trainer.attached():
             sizes[base], _ = _kept(case.loss)
     # Norms are cast anew each time they run; nothing else may differ.
@@ -295,6 +306,6 @@ def test_the_graph_is_as_small_over_stored_formats_as_over_float32(name, tmp_pat
     weights = sum(module.weight.numel() * 4
                   for module in case.trainer.base.diffusion_model.modules()
                   if frozen.is_linear(module) or frozen.is_conv(module))
-    truth, _ = _kept(lambda: Case(name, tmp_path).truth().loss(out_of_place=True))
+    truth, _ = _kept(lambda: Case(name, tmp_path, target=BETWEEN).truth().loss(out_of_place=True))
     # Plain autograd, in double precision, keeps each changed weight beside the activations.
     assert truth - 2 * max(sizes.values()) > weights

@@ -134,7 +134,9 @@ def _run(made: Settings, recipe: Recipe) -> None:
     made.take("caption_dropout")
     if recipe.background < 1:
         made.subset["alpha_mask"] = True
-        made.arguments["masked_loss"] = True
+        # train_db.py reads alpha masks without it, and with it takes no other data sets.
+        if made.script != "train_db.py":
+            made.arguments["masked_loss"] = True
         made.lose("background", "the weights are in the pictures' alpha channel; sd-scripts do not "
                                 "divide by their mean, so the loss reads lower and gradient "
                                 "clipping takes effect later")

@@ -144,3 +144,9 @@ def test_textual_inversion_starts_from_the_class_noun():
     arguments = _made("sd15", TextualInversionRecipe(tokens=TokenSettings(vectors=4))).arguments
     assert (arguments["token_string"], arguments["init_word"]) == ("ohwx", "man")
     assert arguments["num_vectors_per_token"] == 4 and arguments["learning_rate"] == 5e-3
+
+
+def test_the_script_that_would_want_mask_folders_gets_alpha_masks_alone():
+    made = _made("sd15", DreamBoothRecipe())
+    assert made.subset["alpha_mask"] is True and "masked_loss" not in made.arguments
+    assert _made("sdxl", DreamBoothRecipe()).arguments["masked_loss"] is True

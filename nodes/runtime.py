@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,8 @@ def progress_callback(total: int) -> Callable[[int], None]:
 
 def send_event(name: str, data: dict[str, Any]) -> None:
     """Send a `likeness.*` websocket event; whatever it says is also in a file or on a socket."""
-    from server import PromptServer  # absent when nodes run outside a server
-
-    server = getattr(PromptServer, "instance", None)
+    # Only looked up: importing it would start a server's setup where nodes run without one.
+    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
     if server is not None:
         server.send_sync(f"likeness.{name}", data)
 

@@ -13,7 +13,8 @@ import torch
 
 from ..errors import LikenessError
 from ..sockets import EMPTY, Subject, TrainingSet
-from ..tensors import fingerprint
+from ..tensors import text_fingerprint
+from .export.embedding import check_name
 from .export.keys import KeyStyle
 from .loop import Trainer
 from .pictures import model_key
@@ -88,7 +89,7 @@ def run_inputs(job: Job, trainer: Trainer) -> dict[str, Any]:
         "token start": None if job.token_start is None else job.token_start.key,
     }
     if trainer.text is not None:
-        found["text encoder"] = fingerprint(job.clip.cond_stage_model.state_dict())
+        found["text encoder"] = text_fingerprint(job.clip)
     return found
 
 
@@ -129,6 +130,8 @@ def check(job: Job) -> None:
                             f"{job.subject.trigger}); connect one Subject to Prepare Training and "
                             "to Train.")
     recipe = job.recipe
+    if recipe.tokens is not None:
+        check_name(Path(job.name).name)
     words = recipe.tokens is not None or getattr(recipe, "text_encoder", False)
     needs = {"clip": words or job.monitor is not None or recipe.method == "dreambooth",
              "vae": recipe.identity_weight > 0 or job.monitor is not None

@@ -80,7 +80,7 @@ class Watch:
     @property
     def quarters(self) -> list[float | None]:
         """Mean loss by quarter of the noise levels, from clean to noise; None where none was."""
-        return [total / count if count else None
+        return [round(total / count, 6) if count else None
                 for total, count in zip(self._sums, self._counts, strict=True)]
 
     def look(self, on_picture: Callable[[int, np.ndarray], None]) -> Look | None:
@@ -117,6 +117,13 @@ class Watch:
         kept = f" The state of step {best} of {self.trainer.step} is kept."
         return (self.decision.reason if self.decision.stop or not early
                 else self._time_is_over()) + kept
+
+    def told(self) -> dict[str, Any]:
+        """What the run's files tell of it; settles the result."""
+        ended = self.settle()
+        return {"losses": self.trainer.losses, "ended": ended, "kept_step": self.kept_step,
+                "looks": [taken.summary() for taken in self.looks],
+                "loss_by_noise": self.quarters}
 
     def state(self) -> dict[str, Any]:
         """What a run needs to go on, as plain values and tensors."""

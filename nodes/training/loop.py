@@ -23,6 +23,7 @@ from .data import Batch, Sample, choose_captions, collate, load_samples, seeded
 from .denoise import denoise, probe
 from .learner import Learner
 from .losses import Objective
+from .memory import ACTIVATIONS
 from .order import batch_order, group_samples, repeats
 from .quantise import quantise_layers
 from .recipes.base import Recipe
@@ -120,7 +121,14 @@ class Trainer:
                        self.step * each, None)
         with self.attached():
             while self.step < last:
-                yield self._step([next(order) for _ in range(each)])
+                try:
+                    result = self._step([next(order) for _ in range(each)])
+                except RuntimeError as err:
+                    if self.step == 0 and "shapes cannot be multiplied" in str(err):
+                        raise LikenessError("The captions' encoding does not fit this model; "
+                                            "run Prepare Training with its own CLIP.") from err
+                    raise
+                yield result
 
     def state(self, key: str, **extra: Any) -> RunState:
         """The run as it stands after the last finished step."""
@@ -151,7 +159,7 @@ class Trainer:
             with torch.inference_mode(False):
                 if kind is not BaseWeights.AS_LOADED:
                     quantise_layers(scope, self.patcher, self.base.diffusion_model, kind,
-                                    self.device)
+                                    self.device, self._learned_whole())
                 adapters = self.adapters if adapted else None
                 attach(scope, self.base, self.base.diffusion_model, adapters,
                        self.recipe.gradient_checkpointing)
@@ -163,6 +171,12 @@ class Trainer:
             if hasattr(comfy.model_management, "in_training"):
                 scope.set_attribute(comfy.model_management, "in_training", True)
             yield
+
+    def _learned_whole(self) -> list[torch.nn.Module]:
+        """Layers whose own weight is not asked while they learn."""
+        if self.recipe.method != "dreambooth":
+            return []
+        return [self.base.diffusion_model.get_submodule(path) for path in self.adapters.layers]
 
     def predict(self, noisy: torch.Tensor, sigmas: torch.Tensor,
                 conds: Mapping[str, Any]) -> torch.Tensor:
@@ -313,9 +327,4 @@ class Trainer:
         """Bytes that one forward and backward pass keeps, from the host's own estimate."""
         shape = max((sample.latent.shape for sample in self.samples), key=lambda size: size.numel())
         step = self.base.memory_required([self.recipe.batch_size, *shape])
-        return int(step * _ACTIVATIONS[self.recipe.gradient_checkpointing])
-
-
-# Stored activations against those of one sampling step, with and without checkpointing: one block
-# and the inputs of the others, or every block.
-_ACTIVATIONS = {True: 3.0, False: 12.0}
+        return int(step * ACTIVATIONS[self.recipe.gradient_checkpointing])

@@ -115,11 +115,13 @@ class OptimizerHandle:
 def make_optimizer(kind: Optimizer, groups: Groups, recipe: Recipe) -> OptimizerHandle:
     """An optimiser over groups `{"params": [...], "lr": highest rate of the run}`.
 
+    A group may have a `weight_decay` of its own in the place of the recipe's.
+
     Raises:
         LikenessError: its package is missing, or the recipe's rates or schedule are not for it.
     """
     own = [{"params": list(group["params"]), "lr": float(group["lr"]),
-            "weight_decay": recipe.weight_decay} for group in groups]
+            "weight_decay": group.get("weight_decay", recipe.weight_decay)} for group in groups]
     return OptimizerHandle(_MAKERS[kind](own, recipe), averages=kind is Optimizer.SCHEDULE_FREE)
 
 

@@ -16,7 +16,7 @@ from ..errors import LikenessError
 from .adapters.group import Adapters
 from .export import checkpoint, diffusers, embedding, lora, text_lora
 from .export.keys import KeyStyle, layer_keys, text_keys
-from .export.metadata import metadata
+from .export.metadata import TOLD, metadata
 from .job import Job
 from .loop import Trainer
 
@@ -73,19 +73,20 @@ def _fields(path: Path) -> dict[str, str] | None:
         return None
 
 
-def save(job: Job, trainer: Trainer, key: str, ended: str,
-         looks: list[Mapping[str, Any]]) -> Products:
+def save(job: Job, trainer: Trainer, key: str, said: Mapping[str, Any]) -> Products:
     """Save and prove everything a run has learned.
+
+    Args:
+        said: what the files tell of the run, plain values by name.
 
     Raises:
         LikenessError: a full disk, or a file that does not load as it was trained.
     """
     files = paths(job, key)
-    losses = trainer.losses
 
     def fields(kind: str) -> dict[str, str]:
         return metadata(job.model, job.training_set, job.subject, job.recipe, job.seed, job.name,
-                        key, losses, kind, looks, ended)
+                        key, said, kind)
 
     try:
         with trainer.learner.evaluated():
@@ -107,7 +108,7 @@ def save(job: Job, trainer: Trainer, key: str, ended: str,
 
 
 def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, Any]] | None:
-    """The products of a finished run of the same inputs and its losses, looks and end, read again.
+    """The products of a finished run of the same inputs and what they tell of it, read again.
 
     None when there is none, or when it is damaged, which a warning says.
     """
@@ -117,8 +118,7 @@ def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, 
         return None
     untrained = trainer.learner.tensors()
     try:
-        run = {name: json.loads(said[0][f"likeness.{name}"]) for name in ("losses", "looks")}
-        run["ended"] = said[0]["likeness.ended"]
+        run = {name: json.loads(said[0][f"likeness.{name}"]) for name in TOLD}
         _take_over(job, trainer, files)
         return _proven(job, trainer, files), run
     except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as err:

@@ -194,8 +194,8 @@ def _token_inputs(share: bool) -> list[io.Input]:
     if not share:
         return inputs
     return inputs + [
-        io.Float.Input("token_learning_rate", default=5e-3, min=1e-7, max=1.0, step=1e-4,
-                       round=False, tooltip="Size of a step of the new word; 1e-3 to 1e-2."),
+        io.Float.Input("token_learning_rate", default=1e-3, min=1e-7, max=1.0, step=1e-4,
+                       round=False, tooltip="Size of a step of the new word; 3e-4 to 5e-3."),
         io.Float.Input("token_share", default=0.5, min=0.01, max=1.0, step=0.05,
                        tooltip="Share of all steps after which the word stays as it is and only "
                                "the adapters learn on; 0.3 to 0.6."),
@@ -211,7 +211,7 @@ class TextualInversionRecipeNode(io.ComfyNode):
             "LikenessTextualInversionRecipe", "Likeness Textual Inversion Recipe",
             "Settings for teaching the text encoders a new word while the model stays as it is: "
             "files of 10 to 100 KB. Train needs CLIP. Takes numbers, gives a recipe for Train.",
-            [*widgets.pace(1500, 5e-3, "Size of a step of the new word; 1e-3 to 1e-2."),
+            [*widgets.pace(1500, 1e-3, "Size of a step of the new word; 3e-4 to 5e-3."),
              *_token_inputs(share=False), *widgets.common()])
 
     @classmethod

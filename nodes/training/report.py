@@ -9,22 +9,22 @@ from typing import Any
 from . import objectives
 from .job import Job
 from .loop import Trainer
+from .memory import MemoryPlan
 from .products import Products
 
 
-def report(job: Job, trainer: Trainer, made: Products, key: str, seconds: Sequence[float],
-           ended: str, started_at: int, looks: Sequence[Mapping[str, Any]] = (),
-           quarters: Sequence[float | None] = (), reused: bool = False) -> dict[str, Any]:
+def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[str, Any],
+           plan: MemoryPlan, seconds: Sequence[float] = (), started_at: int = 0,
+           reused: bool = False) -> dict[str, Any]:
     """A run's figures as plain values.
 
     Args:
+        said: what the run's files tell of it.
         seconds: of each step of this call.
-        ended: why the run ended before its last step; empty when it did not.
         started_at: the step that this call went on from.
-        quarters: mean loss by quarter of the noise levels, from clean to noise.
         reused: nothing was trained: the files of an earlier run of the same inputs were loaded.
     """
-    recipe, losses = job.recipe, trainer.losses
+    recipe, losses = job.recipe, said["losses"]
     learned = sum(parameter.numel() for parameter in trainer.learner.parameters)
     all_of_it = sum(weight.numel() for weight in trainer.base.diffusion_model.parameters())
     share = [objectives.face_share(sample.mask, recipe.background) for sample in trainer.samples]
@@ -34,8 +34,8 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, seconds: Sequen
     return {
         "method": recipe.method,
         "steps": len(losses),
-        "kept_step": len(losses),
-        "ended": ended or f"all {recipe.steps} steps are done.",
+        "kept_step": said["kept_step"],
+        "ended": said["ended"] or f"all {recipe.steps} steps are done.",
         "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
         "files": {kind: str(path) for kind, path in made.files.items()},
         "bytes": {kind: path.stat().st_size for kind, path in made.files.items()},
@@ -51,12 +51,13 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, seconds: Sequen
         "face_share": round(statistics.fmean(share), 4),
         "first_loss": round(losses[0], 6),
         "final_loss": round(statistics.fmean(tail), 6),  # mean of the last tenth
-        "loss_by_noise": [None if value is None else round(value, 6) for value in quarters],
-        "likeness": list(looks),
+        "loss_by_noise": said["loss_by_noise"],  # mean by quarter of the levels, clean to noise
+        "likeness": said["looks"],
+        "memory_plan": plan.as_dict(),
         "min_snr": None if flow or not recipe.min_snr else recipe.min_snr,
         "precision": str(trainer.dtype).removeprefix("torch."),
         "reload_error": round(made.reload_error, 6),  # relative to what training changed
-        "resumed_at": 0 if reused else started_at,
+        "resumed_at": started_at,
         "reused": reused,
         "run": key,
         "seed": job.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -54,27 +54,23 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     trainer = make_trainer(job)
     inputs = run_inputs(job, trainer)
     key = run_key(inputs)
+    plan = make_plan(trainer)
     found = products.finished(job, trainer, key)
     if found is not None:
-        made, said = found
-        trainer.losses = said["losses"]
+        made, told = found
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
-        figures = report(job, trainer, made, key, [], said["ended"], trainer.step, said["looks"],
-                         reused=True)
-        return _outcome(made, trainer, figures)
-    plan = make_plan(trainer)
+        return _outcome(made, told, report(job, trainer, made, key, told, plan, reused=True))
     check_fits(plan, free_bytes(trainer))
     saved = Saved(job, key, inputs)
     extra = saved.restore(trainer) or {}
     started_at = trainer.step
     watch = Watch(job, trainer, extra.get("watch"))
     seconds = _train(trainer, saved, watch, on_step, on_look, on_picture)
-    ended, looks = watch.settle(), [look.summary() for look in watch.looks]
-    made = products.save(job, trainer, key, ended, looks)
+    told = watch.told()
+    made = products.save(job, trainer, key, told)
     saved.delete()
-    figures = report(job, trainer, made, key, seconds, ended, started_at, looks, watch.quarters)
-    figures |= {"kept_step": watch.kept_step, "memory_plan": plan.as_dict()}
-    return _outcome(made, trainer, figures, watch)
+    return _outcome(made, told, report(job, trainer, made, key, told, plan, seconds, started_at),
+                    watch.looks)
 
 
 def make_trainer(job: Job) -> Trainer:
@@ -127,7 +123,7 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
     return seconds
 
 
-def _outcome(made: products.Products, trainer: Trainer, figures: Mapping[str, Any],
-             watch: Watch | None = None) -> Outcome:
-    return Outcome(made.model, made.clip, made.tensors, tuple(trainer.losses), made.files, figures,
-                   () if watch is None else tuple(watch.looks))
+def _outcome(made: products.Products, told: Mapping[str, Any], figures: Mapping[str, Any],
+             looks: Sequence[Look] = ()) -> Outcome:
+    return Outcome(made.model, made.clip, made.tensors, tuple(told["losses"]), made.files, figures,
+                   tuple(looks))

@@ -14,13 +14,12 @@ SHARED = {"sockets", "images", "errors", "files", "tensors", "faces"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.
-HOST_LOGIC = {"training/adapters/group.py", "training/conds.py", "training/export/diffusers.py",
-              "training/export/keys.py", "training/export/lora.py",
-              "training/export/text_lora.py", "training/text/encoders.py",
-              "training/trained.py",
-              "training/frozen.py", "training/loop.py", "training/scope.py",
-              "training/pictures.py", "training/quantise.py",
-              "identity/inject.py", "control/stack.py", "restore/registry.py"}
+HOST_LOGIC = {
+    "control/stack.py", "identity/inject.py", "restore/registry.py",
+    *(f"training/{name}.py" for name in (
+        "adapters/group", "adapters/lora", "carried", "conds", "denoise", "export/checkpoint",
+        "export/diffusers", "export/keys", "export/lora", "export/text_lora", "frozen", "loop",
+        "pictures", "plan", "quantise", "scope", "session", "text/encoders", "trained"))}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",
          "spandrel", "spandrel_extra_arches", "transformers", "peft", "diffusers", "pillow_heif"}
@@ -48,7 +47,8 @@ def _imports(path: Path, top_level: bool = False) -> set[str]:
 
 
 def _is_node_file(path: Path) -> bool:
-    return path.name.endswith("nodes.py") or path == ROOT / "__init__.py"
+    """Schemas and their execute, and the inputs that several of them share."""
+    return path.name.endswith(("nodes.py", "widgets.py")) or path == ROOT / "__init__.py"
 
 
 @pytest.mark.parametrize("path", FILES, ids=_relative)

@@ -51,7 +51,8 @@ def test_twenty_steps_on_sd15_equal_diffusers_with_peft(tmp_path):
     model = training_models.make_model("sd15")
     training_set = training_models.make_training_set(tmp_path, "sd15", ((16, 16), (16, 24)))
     recipe = LoRARecipe(steps=STEPS, rank=RANK, alpha=ALPHA, learning_rate=RATE, batch_size=2,
-                        background=1.0, min_snr=GAMMA, balance_poses=False, weight_decay=0.01, caption_dropout=0.2,
+                        background=1.0, min_snr=GAMMA, balance_poses=False, weight_decay=0.01,
+                        caption_dropout=0.2,
                         warmup=4, schedule="cosine", gradient_checkpointing=False)
     trainer = RecordingTrainer(model, training_set, recipe, seed=5)
     reference = make_reference("sd15", trainer.base.model_config.unet_config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ...sockets import Subject, TrainingSet
@@ -21,20 +21,20 @@ _FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec arch
 
 
 
+# What a finished run tells of itself in its files, so that it need not be repeated.
+TOLD = ("losses", "looks", "loss_by_noise", "kept_step", "ended")
 _SUFFIXES = {"lora": "/lora", "embedding": "/textual-inversion", "checkpoint": ""}
 
 
 def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Recipe, seed: int,
-             name: str, key: str, losses: Sequence[float], kind: str = "lora",
-             looks: Sequence[Mapping[str, Any]] = (), trained: str = "") -> dict[str, str]:
+             name: str, key: str, said: Mapping[str, Any], kind: str = "lora") -> dict[str, str]:
     """What a file of a run says of itself.
 
     There is no date in it, so the same run says the same.
 
     Args:
+        said: what is told of the run, by the names of `TOLD`.
         kind: lora, embedding or checkpoint.
-        looks: the likeness at each look of the monitor, as plain values.
-        trained: a sentence on how the run ended, when it ended early.
     """
     kohya, architecture = _family(model)
     captions: dict[str, int] = {}
@@ -51,7 +51,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         "modelspec.trigger_phrase": subject.trigger,
         "ss_base_model_version": kohya,
         "ss_output_name": name,
-        "ss_steps": len(losses),
+        "ss_steps": len(said["losses"]),
         "ss_learning_rate": recipe.learning_rate,
         "ss_optimizer": recipe.optimizer.value,
         "ss_lr_scheduler": recipe.schedule.value,
@@ -66,9 +66,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         "likeness.photos": [item.photo_sha256 for item in training_set.items],
         "likeness.seed": seed,
         "likeness.run": key,
-        "likeness.losses": list(losses),
-        "likeness.looks": list(looks),
-        "likeness.ended": trained,
+        **{f"likeness.{told}": json.dumps(said[told]) for told in TOLD},
     }
     if kind == "lora":
         fields |= {"ss_network_module": "networks.lora" if values["method"] == "lora"

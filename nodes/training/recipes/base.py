@@ -61,7 +61,7 @@ class TokenSettings:
 
     vectors: int = 2  # rows that the word takes
     initial_word: str = ""  # empty: the subject's class noun
-    learning_rate: float = 5e-3
+    learning_rate: float = 1e-3
     share: float = 1.0  # of all steps after which the rows stay as they are
     norm_weight: float = 1e-3  # how strongly the rows are held at a usual word's length
 

@@ -93,14 +93,14 @@ def test_left_out_ranks_are_made_up_for_on_average(technique):
     module, x = make_linear(), torch.randn(3, 24)
     layer = make_adapter(technique, module, 4, rank_dropout=0.25)
     if technique == "dora":  # linear in the ranks but for the lengths, which are dropped too
-        layer.lengths.mul_(0).add_(1e4)
         layer.scale = 1e-3
     generator, mean = torch.Generator().manual_seed(0), 0
     for _ in range(600):
         layer.start_step(generator)
         mean = mean + layer(module, x).detach() / 600
     layer.start_step(None)
-    assert (mean - layer(module, x)).norm() < 0.05 * layer(module, x).norm()
+    whole = layer(module, x)
+    assert (mean - whole).norm() < 0.1 * (whole - module(x)).norm()
 
 
 @DROPPING

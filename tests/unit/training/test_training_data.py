@@ -10,7 +10,7 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training import data
+from likeness.nodes.training import data, order
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 
 CPU = torch.device("cpu")
@@ -25,6 +25,10 @@ def _samples(name, folder, sizes=((16, 16), (16, 24), (16, 16)), recipe=None, **
                                                      CPU)
 
 
+def _main_conds(sample):
+    return sample.conds[sample.captions[0]]
+
+
 @pytest.mark.parametrize("name", training_models.ARCHITECTURES)
 def test_every_latent_of_a_mixed_size_set_is_at_the_models_scale(name, tmp_path):
     base, training_set, samples = _samples(name, tmp_path)
@@ -37,7 +41,7 @@ def test_every_latent_of_a_mixed_size_set_is_at_the_models_scale(name, tmp_path)
 
 def test_samples_of_one_shape_share_a_group(tmp_path):
     _, _, samples = _samples("sd15", tmp_path)
-    assert data.group_samples(samples) == [[0, 2], [1]]
+    assert order.group_samples(samples) == [[0, 2], [1]]
 
 
 def test_sdxl_is_told_each_photos_own_size_and_crop(tmp_path):
@@ -45,18 +49,20 @@ def test_sdxl_is_told_each_photos_own_size_and_crop(tmp_path):
     for item, sample in zip(training_set.items, samples, strict=True):
         numbers = (1500, 1000, 100, 50, item.bucket[1], item.bucket[0])
         expected = torch.cat([base.embedder(torch.tensor([float(value)])) for value in numbers])
-        assert torch.equal(sample.conds["y"].cond[0, 64:], expected.flatten())
-    assert not torch.equal(samples[0].conds["y"].cond[0, 64:], samples[1].conds["y"].cond[0, 64:])
+        assert torch.equal(_main_conds(sample)["y"].cond[0, 64:], expected.flatten())
+    first, second = (_main_conds(sample)["y"].cond[0, 64:] for sample in samples[:2])
+    assert not torch.equal(first, second)
 
 
 def test_flux_trains_at_guidance_one(tmp_path):
     _, _, samples = _samples("flux", tmp_path)
-    assert all(sample.conds["guidance"].cond.tolist() == [1.0] for sample in samples)
+    assert all(_main_conds(sample)["guidance"].cond.tolist() == [1.0] for sample in samples)
 
 
 def test_a_batch_has_one_row_of_its_own_caption_per_sample(tmp_path):
     _, training_set, samples = _samples("flux", tmp_path)
-    batch = data.collate([samples[2], samples[0]], empty_caption=False, device=CPU)
+    chosen = [samples[2], samples[0]]
+    batch = data.collate(chosen, data.main_captions(chosen), CPU)
     assert batch.photos == ("photo2.jpg", "photo0.jpg")
     assert batch.latents.shape[0] == batch.masks.shape[0] == 2
     for row, index in enumerate((2, 0)):
@@ -67,7 +73,7 @@ def test_a_batch_has_one_row_of_its_own_caption_per_sample(tmp_path):
 
 def test_a_dropped_caption_is_the_empty_one(tmp_path):
     _, training_set, samples = _samples("sd15", tmp_path)
-    batch = data.collate(samples[:1], empty_caption=True, device=CPU)
+    batch = data.collate(samples[:1], [data.EMPTY_CAPTION], CPU)
     (tokens, _), = data.read_conditioning(training_set.conditionings[""])
     assert torch.equal(batch.conds["c_crossattn"], tokens)
 
@@ -76,14 +82,15 @@ def test_captions_of_different_length_go_into_one_batch_on_sd15(tmp_path):
     base, training_set, samples = _samples("sd15", tmp_path, ((16, 16), (16, 16)))
     longer = data.conds.model_conds(base, [[torch.randn(1, 24, 64), {}]], training_set.items[1],
                                     samples[1].latent[None], 1.0, CPU)
-    assert data.conds.compatible(samples[0].conds, longer)
-    assert data.conds.batch([samples[0].conds, longer], CPU)["c_crossattn"].shape == (2, 24, 64)
+    assert data.conds.compatible(_main_conds(samples[0]), longer)
+    joined = data.conds.batch([_main_conds(samples[0]), longer], CPU)
+    assert joined["c_crossattn"].shape == (2, 24, 64)
 
 
 def test_photos_train_equally_often_whatever_their_shapes():
     groups, size = [[0, 1, 2], [3], [4, 5]], 4
     seen = Counter()
-    for batch in islice(data.batch_order(groups, size, seed=1), 60):
+    for batch in islice(order.batch_order(groups, size, seed=1), 60):
         assert len(batch) == size
         assert any(set(batch) <= set(group) for group in groups)
         seen.update(batch)
@@ -91,13 +98,13 @@ def test_photos_train_equally_often_whatever_their_shapes():
 
 
 def test_an_epoch_shows_each_photo_once_in_an_order_from_the_seed():
-    order = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
-    assert all(sorted(order[start:start + 4]) == [0, 1, 2, 3] for start in (0, 4, 8))
+    drawn = [batch[0] for batch in islice(order.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
+    assert all(sorted(drawn[start:start + 4]) == [0, 1, 2, 3] for start in (0, 4, 8))
     torch.manual_seed(123)
-    again = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
-    other = [batch[0] for batch in islice(data.batch_order([[0, 1, 2, 3]], 1, seed=10), 12)]
-    assert order == again != other
-    assert len({tuple(order[start:start + 4]) for start in (0, 4, 8)}) > 1
+    again = [batch[0] for batch in islice(order.batch_order([[0, 1, 2, 3]], 1, seed=9), 12)]
+    other = [batch[0] for batch in islice(order.batch_order([[0, 1, 2, 3]], 1, seed=10), 12)]
+    assert drawn == again != other
+    assert len({tuple(drawn[start:start + 4]) for start in (0, 4, 8)}) > 1
 
 
 def test_latents_of_another_vae_are_refused(tmp_path):
@@ -140,3 +147,28 @@ def test_a_damaged_cached_file_is_one_sentence_that_names_it(kind, tmp_path):
     with pytest.raises(LikenessError, match=rf"{path.name} is damaged \(.*\); change") as caught:
         data.load_samples(model.model, training_set, LoRARecipe(), training_models.CPU)
     assert "\n" not in str(caught.value)
+
+
+def _posed(samples, yaws):
+    return [dataclasses.replace(sample, item=dataclasses.replace(sample.item, yaw=yaw))
+            for sample, yaw in zip(samples, yaws, strict=True)]
+
+
+def test_rare_poses_come_as_often_as_common_ones_up_to_three_times(tmp_path):
+    samples = _posed(_samples("sd15", tmp_path, ((16, 16),) * 6)[2], (0, 1, 2, -3, 30, 60))
+    assert order.repeats(samples, balance=True) == [1, 1, 1, 1, 3, 3]
+    assert order.repeats(samples, balance=False) == [1] * 6
+    drawn = Counter(batch[0] for batch in islice(
+        order.batch_order(order.group_samples(samples), 1, 1, order.repeats(samples, True)), 100))
+    assert drawn == {0: 10, 1: 10, 2: 10, 3: 10, 4: 30, 5: 30}
+
+
+def test_captions_are_drawn_among_a_photos_own_and_dropped_by_share(tmp_path):
+    _, _, samples = _samples("sd15", tmp_path, ((16, 16),) * 2)
+    first = dataclasses.replace(samples[0], captions=("caption 0", "other"),
+                                conds={**samples[0].conds, "other": samples[0].conds["caption 0"]})
+    recipe = LoRARecipe(caption_dropout=0.25)
+    drawn = Counter(data.choose_captions([first], recipe, data.seeded(step))[0]
+                    for step in range(400))
+    assert set(drawn) == {"", "caption 0", "other"}
+    assert 70 < drawn[""] < 130 and abs(drawn["caption 0"] - drawn["other"]) < 60

@@ -13,7 +13,8 @@ import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
 from likeness.nodes.training.curve import draw, smoothed
-from likeness.nodes.training.nodes import LoRARecipeNode, TrainNode
+from likeness.nodes.training.nodes import TrainNode
+from likeness.nodes.training.recipe_nodes import LoRARecipeNode
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 
 SUBJECT = Subject("Ann", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
@@ -33,7 +34,8 @@ def host_folders(tmp_path, monkeypatch):
 
 
 def _recipe(**fields):
-    defaults = {field.id: field.default for field in LoRARecipeNode.GET_SCHEMA().inputs}
+    defaults = {field.id: getattr(field, "default", None)
+                for field in LoRARecipeNode.GET_SCHEMA().inputs}
     return LoRARecipeNode.execute(**{**defaults, "steps": 4, "rank": 4, "alpha": 4.0,
                                      "learning_rate": 1e-3, **fields})[0]
 
@@ -58,7 +60,8 @@ def _picture(model):
 
 
 def test_the_recipe_nodes_defaults_are_the_recipes():
-    defaults = {field.id: field.default for field in LoRARecipeNode.GET_SCHEMA().inputs}
+    defaults = {field.id: getattr(field, "default", None)
+                for field in LoRARecipeNode.GET_SCHEMA().inputs}
     assert LoRARecipeNode.execute(**defaults)[0] == LoRARecipe()
 
 
@@ -69,9 +72,10 @@ def test_a_combo_value_that_does_not_exist_is_refused():
 
 def test_training_gives_model_lora_losses_path_and_report(host_folders):
     model, output = _train(host_folders)
-    patched, lora, loss_map, path, report = output.args
+    patched, lora, loss_map, path, report, clip, trigger, picture = output.args
     report = json.loads(report)
-    assert path == report["lora"]
+    assert path == report["files"]["lora"] and clip is None and trigger == "ohwx"
+    assert picture.shape == (1, 450, 800, 3)
     assert path.startswith(str(host_folders / "output" / "loras" / "Ann"))
     assert len(loss_map["loss"]) == 4 and report["steps"] == 4 and report["seed"] == 7
     assert patched is not model and not torch.equal(_picture(patched), _picture(model))
@@ -83,7 +87,7 @@ def test_training_gives_model_lora_losses_path_and_report(host_folders):
 
 def test_cores_lora_nodes_take_the_result(host_folders):
     model, output = _train(host_folders, file_precision="fp32")
-    patched, lora, loss_map, path, _ = output.args
+    patched, lora, loss_map, path, *_ = output.args
     loaded = core.LoraModelLoader.execute(model, lora, 1.0)[0]
     assert torch.equal(_picture(loaded), _picture(patched))
     core.SaveLoRA.execute(lora, "loras/saved", 4)
@@ -99,7 +103,7 @@ def test_the_stock_loader_finds_a_lora_saved_among_the_models(host_folders):
     import nodes
 
     model, output = _train(host_folders, save_to="models/loras", name="people/ann", strength=0.5)
-    patched, _, _, path, _ = output.args
+    patched, _, _, path, *_ = output.args
     names = folder_paths.get_filename_list("loras")
     assert [str(host_folders / "models" / "loras" / name) for name in names] == [path]
     loaded, _ = nodes.LoraLoader().load_lora(model, None, names[0], 0.5, 0.0)

@@ -6,8 +6,9 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.training import objectives
+from likeness.nodes.training.objectives import is_flow
 from likeness.nodes.training.recipes.adapters import LoRARecipe
-from likeness.nodes.training.timesteps import draw_sigmas, is_flow, shifted
+from likeness.nodes.training.timesteps import draw_sigmas, shifted
 
 
 def _drawn(name: str, prediction: str | None = None):
@@ -38,7 +39,7 @@ def test_the_objective_is_the_architectures_own(name, prediction):
     else:
         target = noise
     estimate = sampling.calculate_denoised(sigma, output, noisy)
-    error = objectives.target_error(sampling, sigma, estimate, latent)
+    error = objectives.residual(sampling, sigma, estimate, latent).square()
     assert torch.allclose(error, (output - target) ** 2, rtol=2e-3, atol=2e-4)
     ours, truth = error.mean(), ((output - target) ** 2).mean()
     assert ours.item() == pytest.approx(truth.item(), rel=1e-4)

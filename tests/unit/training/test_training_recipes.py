@@ -15,7 +15,7 @@ from likeness.nodes.training.recipes.fields import Schedule, Target
     ("alpha", 0.0), ("background", 0.0), ("background", 1.5), ("caption_dropout", 1.0),
     ("min_snr", -1.0), ("warmup", -1), ("warmup", 1000), ("gradient_clip", -0.1),
     ("optimizer", "sgd"), ("schedule", "sudden"), ("target", "everything"),
-    ("precision", "float16"), ("timesteps", "often"), ("shift", -1.0), ("weight_decay", 1.0)])
+    ("precision", "float16"), ("timesteps", "often"), ("shift", -1.0), ("weight_decay", 1.5)])
 def test_a_value_that_cannot_train_is_refused_by_name(field, value):
     with pytest.raises(LikenessError, match=f"`{field}` must be .*, got {value}"):
         LoRARecipe(**{field: value})

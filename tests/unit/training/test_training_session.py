@@ -18,6 +18,9 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
 from likeness.nodes.training import session, state
 from likeness.nodes.training.export import lora as export
+from likeness.nodes.training.export.keys import layer_keys
+from likeness.nodes.training.job import ANEW, run_inputs, run_key
+from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -76,13 +79,13 @@ def test_the_saved_file_reloads_through_the_stock_loader_with_equal_output(name,
 
 def test_a_layer_that_learned_next_to_nothing_does_not_fail_the_reload_check(tmp_path):
     job = _job("flux", tmp_path, alpha=0.3)
-    trainer = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    trainer = Trainer(job.model, job.training_set, job.recipe, 1)
     list(trainer.run())
     with torch.inference_mode(False), torch.no_grad():
         # Below the smallest normal float16: a quarter of the value may be rounded away.
         next(iter(trainer.adapters.layers.values())).up.mul_(1e-4)
-    names = export.key_names(job.model, trainer.adapters)
-    tensors = export.lora_tensors(trainer.adapters, names, job.recipe, torch.float16)
+    names = layer_keys(job.model, trainer.adapters.layers)
+    tensors = export.lora_tensors(trainer.adapters, names, torch.float16)
     export.write_lora(tmp_path / "small.safetensors", tensors, {})
     assert export.check_file(tmp_path / "small.safetensors", job.model, trainer)[1] < 0.01
 
@@ -115,12 +118,13 @@ def test_the_reload_check_fails_for_a_file_without_a_layer(tmp_path, monkeypatch
 def test_kohya_names_and_shapes_are_written(tmp_path):
     outcome = session.run(_job("sd15", tmp_path, target="all linear", steps=2), _ignore)
     tensors, _ = _stored(outcome.path)
-    stem = "lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k"
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     assert tensors[f"{stem}.lora_down.weight"].shape == (4, 64)
     assert tensors[f"{stem}.lora_up.weight"].shape == (32, 4)
     assert tensors[f"{stem}.alpha"].shape == () and tensors[f"{stem}.alpha"] == 8.0
-    assert tensors["lora_unet_input_blocks_1_1_proj_in.lora_down.weight"].shape == (4, 32, 1, 1)
-    assert tensors["lora_unet_input_blocks_1_1_proj_in.lora_up.weight"].shape == (32, 4, 1, 1)
+    stem = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    assert tensors[f"{stem}.lora_down.weight"].shape == (4, 32, 1, 1)
+    assert tensors[f"{stem}.lora_up.weight"].shape == (32, 4, 1, 1)
     assert all(value.dtype == torch.float16 for key, value in tensors.items() if "lora_" in key
                and "alpha" not in key)
 
@@ -177,7 +181,7 @@ def test_a_finished_run_is_loaded_and_not_trained_again(name, file_type, tmp_pat
     first = session.run(job, _ignore)
     written = first.path.stat().st_mtime_ns
     steps = []
-    monkeypatch.setattr(session.Trainer, "_step", lambda *given: steps.append(given))
+    monkeypatch.setattr(Trainer, "_step", lambda *given: steps.append(given))
     again = session.run(job, steps.append)
     assert steps == [] and first.path.stat().st_mtime_ns == written
     assert again.path == first.path and again.losses == first.losses
@@ -255,8 +259,7 @@ def _patched(model, strength, value=0.05):
 
 
 def _key_of(job) -> str:
-    trainer = session.Trainer(job.model, job.training_set, job.recipe, job.seed)
-    return session.run_key(job, trainer)
+    return run_key(run_inputs(job, session.make_trainer(job)))
 
 
 def test_another_noise_schedule_is_another_run(tmp_path):
@@ -275,6 +278,9 @@ def test_a_run_cancelled_under_another_schedule_is_not_taken_up(tmp_path):
     with pytest.raises(runtime.Interrupted):
         session.run(job, _cancel_after(2))
     shifted = dataclasses.replace(job, model=_shifted(job.model, 9.0))
+    with pytest.raises(LikenessError, match="stopped at step 2 .*the model has changed"):
+        session.run(shifted, _ignore)
+    shifted = dataclasses.replace(shifted, unfinished=ANEW)
     assert session.run(shifted, _ignore).report["resumed_at"] == 0
     assert session.run(job, _ignore).report["resumed_at"] == 2
     assert len(list((tmp_path / "loras").iterdir())) == 2
@@ -324,28 +330,59 @@ def test_a_cancelled_run_keeps_its_state_and_goes_on_exactly(name, tmp_path):
 
 def test_resuming_is_exact_in_weights_and_optimiser(tmp_path):
     job = _job("flux", tmp_path, schedule="cosine", warmup=2)
-    straight = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    straight = Trainer(job.model, job.training_set, job.recipe, 1)
     assert len(list(straight.run())) == 6
-    first = session.Trainer(job.model, job.training_set, job.recipe, 1)
+    first = Trainer(job.model, job.training_set, job.recipe, 1)
     assert [result.step for result in first.run(until=3)] == [1, 2, 3]
     state.write_state(tmp_path / "run.state", first.state("key"))
-    second = session.Trainer(job.model, job.training_set, job.recipe, 1)
-    second.restore(state.read_state(tmp_path / "run.state", "key"))
+    second = Trainer(job.model, job.training_set, job.recipe, 1)
+    second.restore(state.read_state(tmp_path / "run.state"))
     assert [result.step for result in second.run()] == [4, 5, 6]
     ours, truth = second.state("key"), straight.state("key")
     assert ours.losses == truth.losses
     assert all(torch.equal(value, truth.tensors[key]) for key, value in ours.tensors.items())
-    for index, values in ours.optimizer["state"].items():
+    for index, values in ours.optimizer["optimizer"]["state"].items():
         for key, value in values.items():
-            assert torch.equal(value, truth.optimizer["state"][index][key])
+            assert torch.equal(value, truth.optimizer["optimizer"]["state"][index][key])
 
 
-def test_a_changed_recipe_starts_anew(tmp_path):
+def test_an_unfinished_run_with_another_recipe_is_refused_with_what_changed(tmp_path):
     job = _job("flux", tmp_path)
     with pytest.raises(runtime.Interrupted):
         session.run(job, _cancel_after(2))
     changed = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, learning_rate=2e-3))
-    assert session.run(changed, _ignore).report["resumed_at"] == 0
+    with pytest.raises(LikenessError, match="`learning_rate` was 0.001 and is 0.002") as caught:
+        session.run(changed, _ignore)
+    assert "rank" not in str(caught.value) and "\n" not in str(caught.value)
+    anew = dataclasses.replace(changed, unfinished=ANEW)
+    assert session.run(anew, _ignore).report["resumed_at"] == 0
+    assert session.run(job, _ignore).report["resumed_at"] == 2
+
+
+def test_an_unfinished_run_with_other_photos_is_refused_with_their_names(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    fewer = dataclasses.replace(job.training_set, items=job.training_set.items[1:], key="other")
+    with pytest.raises(LikenessError, match="photo photo0.jpg is gone"):
+        session.run(dataclasses.replace(job, training_set=fewer), _ignore)
+
+
+def test_another_name_is_another_run(tmp_path):
+    job = _job("flux", tmp_path, steps=2)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(1))
+    renamed = dataclasses.replace(job, name="other", seed=2)
+    assert session.run(renamed, _ignore).report["resumed_at"] == 0
+
+
+def test_starting_anew_forgets_the_same_runs_state(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    seen = []
+    session.run(dataclasses.replace(job, unfinished=ANEW), lambda step: seen.append(step.step))
+    assert seen[0] == 1
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -359,12 +396,13 @@ def test_a_damaged_state_is_named(tmp_path):
 
 
 def test_a_state_of_another_run_is_refused(tmp_path):
-    trainer_state = state.RunState("one", 3, {}, {}, (1.0,))
-    state.write_state(tmp_path / "a.state", trainer_state)
-    assert state.read_state(tmp_path / "a.state", "one").losses == (1.0,)
-    assert state.read_state(tmp_path / "b.state", "one") is None
-    with pytest.raises(LikenessError, match="belongs to another run"):
-        state.read_state(tmp_path / "a.state", "two")
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    path, = (tmp_path / "work").glob("*.state")
+    state.write_state(path, state.RunState("another", 3, {}, {}, (1.0,)))
+    with pytest.raises(LikenessError, match="belongs to another run; delete it or"):
+        session.run(job, _ignore)
 
 
 def _no_space(*_, **__):
@@ -393,7 +431,7 @@ def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
         state.write_state(path, state.RunState("key", 4, {}, {}, (1.0, 2.0)))
     assert [file.name for file in tmp_path.iterdir()] == ["run.state"]
     monkeypatch.undo()
-    assert state.read_state(path, "key").step == 3
+    assert state.read_state(path).step == 3
 
 
 def test_only_the_newest_states_of_abandoned_runs_are_kept(tmp_path):
@@ -414,8 +452,9 @@ def test_changed_settings_do_not_pile_up_states(tmp_path):
     job = _job("flux", tmp_path)
     for seed in range(5):
         with pytest.raises(runtime.Interrupted):
-            session.run(dataclasses.replace(job, seed=seed), _cancel_after(2))
-    assert len(list((tmp_path / "work").iterdir())) == state.KEPT_STATES
+            session.run(dataclasses.replace(job, seed=seed, unfinished=ANEW), _cancel_after(2))
+    assert len(list((tmp_path / "work").glob("*.state"))) == state.KEPT_STATES
+    assert len(list((tmp_path / "work").iterdir())) == 2 * state.KEPT_STATES  # a note for each
     assert session.run(dataclasses.replace(job, seed=4), _ignore).report["resumed_at"] == 2
 
 
@@ -441,7 +480,7 @@ def test_the_report_tells_the_figures(tmp_path):
     outcome = session.run(_job("sd15", tmp_path, background=0.25), _ignore)
     report = json.loads(json.dumps(outcome.report))
     assert report["steps"] == 6 and report["layers"] == 160 and report["photos"] == 3
-    assert report["bytes"] == outcome.path.stat().st_size
+    assert report["bytes"]["lora"] == outcome.path.stat().st_size
     learned = sum(value.numel() for key, value in outcome.tensors.items() if "lora_" in key)
     learned -= sum(value.numel() for key, value in outcome.tensors.items() if "alpha" in key)
     model = training_models.make_model("sd15").model.diffusion_model
@@ -462,3 +501,25 @@ def test_a_training_set_of_somebody_else_is_refused(tmp_path):
     other = dataclasses.replace(SUBJECT, name="Bob", trigger="bbx")
     with pytest.raises(LikenessError, match=r"made from `Ann` \(trigger ohwx\), not from `Bob`"):
         session.run(dataclasses.replace(_job("sd15", tmp_path), subject=other), _ignore)
+
+
+@pytest.mark.parametrize(("fields", "advice"), [
+    ({"batch_size": 2}, "Set `batch_size` to 1 and `accumulate` to 2"),
+    ({"gradient_checkpointing": False}, "Switch `gradient_checkpointing` on"),
+    ({"gradient_checkpointing": True}, "Set `base_weights` to fp8")])
+def test_running_out_of_memory_names_the_cheapest_way_out(fields, advice, tmp_path, monkeypatch):
+    model = training_models.make_model("flux")
+    before = training_models.tree(model)
+    real = Trainer.terms
+
+    def exhausted(trainer, *inputs):
+        if trainer.step == 2:
+            raise runtime.OutOfMemory("no memory left")
+        return real(trainer, *inputs)
+
+    monkeypatch.setattr(Trainer, "terms", exhausted)
+    with pytest.raises(LikenessError, match=f"step 3; what was learned up to step 2 .* {advice}"):
+        session.run(_job("flux", tmp_path, model, **{"gradient_checkpointing": True, **fields}),
+                    _ignore)
+    assert training_models.tree(model) == before
+    assert len(list((tmp_path / "work").glob("*.state"))) == 1

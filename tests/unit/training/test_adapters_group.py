@@ -88,12 +88,11 @@ def test_a_step_leaves_out_the_ranks_that_its_generator_says(technique, rank):
     assert not torch.allclose(outputs[0], whole, atol=1e-5)
 
 
-@DROPPING
+# DoRA is not linear in its ranks: what is left out changes the lengths too.
+@pytest.mark.parametrize("technique", ["lora", "loha", "lokr"])
 def test_left_out_ranks_are_made_up_for_on_average(technique):
     module, x = make_linear(), torch.randn(3, 24)
     layer = make_adapter(technique, module, 4, rank_dropout=0.25)
-    if technique == "dora":  # linear in the ranks but for the lengths, which are dropped too
-        layer.scale = 1e-3
     generator, mean = torch.Generator().manual_seed(0), 0
     for _ in range(600):
         layer.start_step(generator)

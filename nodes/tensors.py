@@ -63,8 +63,8 @@ def write_conditioning(path: Path, conditioning: Conditioning) -> None:
     (tokens, options), = conditioning
     tensors = {"cond": tokens}
     tensors.update({k: v for k, v in options.items() if isinstance(v, torch.Tensor)})
-    plain = {k: v for k, v in options.items()
-             if v is not None and not isinstance(v, torch.Tensor)}
+    # None too: some models ask for a name whose value their text encoder leaves out.
+    plain = {k: v for k, v in options.items() if not isinstance(v, torch.Tensor)}
     write_tensors(path, tensors, {"options": json.dumps(plain)})
 
 

@@ -101,6 +101,11 @@ def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Rec
         except KeyError as err:
             raise LikenessError(f"The captions' encoding lacks {err}, which this model needs; run "
                                 "Prepare Training with its own CLIP.") from err
+        except AttributeError as err:
+            if text[0][1].get("pooled_output", text) is not None:
+                raise
+            raise LikenessError("The captions' encoding has no pooled text, which this model "
+                                "needs; run Prepare Training with its own CLIP.") from err
 
     captions = (item.conditioning_key, *item.variants)
     others = [EMPTY_CAPTION] if recipe.caption_dropout > 0 else []

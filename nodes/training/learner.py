@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ class Learner:
     def __init__(self, network: nn.Module, recipe: Recipe, text: Any, seed: int,
                  device: torch.device) -> None:
         self.recipe, self.text = recipe, text
+        self._evaluated = False
         with torch.inference_mode(False):
             self.adapters = None
             if recipe.method in LAYERS:
@@ -84,15 +85,19 @@ class Learner:
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """While this lasts the learned values are those that count: averaged, nothing dropped."""
+        if self._evaluated:
+            yield
+            return
         for part in (self.adapters, None if self.text is None else self.text.adapters):
             if part is not None:
                 part.start_step(None)
-        with self.optimizer.evaluated():
-            if self.ema is None:
-                yield
-            else:
-                with self.ema.swapped():
-                    yield
+        with ExitStack() as stack:
+            stack.enter_context(self.optimizer.evaluated())
+            if self.ema is not None:
+                stack.enter_context(self.ema.swapped())
+            self._evaluated = True
+            stack.callback(setattr, self, "_evaluated", False)
+            yield
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """The learned values by name, detached, on the CPU."""

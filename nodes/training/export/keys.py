@@ -88,6 +88,11 @@ def text_keys(clip: Any, paths: Iterable[str],
     return names
 
 
+def is_text_key(name: str) -> bool:
+    """Whether a LoRA file's tensor belongs to a text encoder, in any style."""
+    return name.startswith(("lora_te", "text_encoder"))
+
+
 def _first(wanted: list[str], known: Mapping[str, Any], target: str, path: str) -> str:
     name = next((name for name in wanted if known.get(name) == target), None)
     if name is None:

@@ -19,6 +19,7 @@ from ..adapters.group import Adapters
 from ..adapters.layer import AdapterLayer
 from ..denoise import probe
 from ..loop import Trainer
+from .keys import is_text_key
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -80,7 +81,9 @@ def take_over(tensors: Mapping[str, torch.Tensor], adapters: Adapters,
 
 def apply_lora(model: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:
     """A clone of a MODEL with a LoRA as ordinary patches, by the host's own loader."""
-    patched, _ = comfy.sd.load_lora_for_models(model, None, dict(tensors), strength, 0.0)
+    # The host warns of every key that is not the model's.
+    own = {name: value for name, value in tensors.items() if not is_text_key(name)}
+    patched, _ = comfy.sd.load_lora_for_models(model, None, own, strength, 0.0)
     return patched
 
 

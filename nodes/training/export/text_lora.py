@@ -11,7 +11,7 @@ import torch
 from ...errors import LikenessError
 from ..text.encoders import TextEncoders
 from .embedding import coarsest, flat, live_encoding
-from .keys import KeyStyle, text_keys
+from .keys import KeyStyle, is_text_key, text_keys
 
 # A text without any trigger, so that only adapters decide its encoding.
 _PROBE = "a photo of a person"
@@ -47,7 +47,9 @@ def check_text(tensors: Mapping[str, torch.Tensor], clip: Any, text: TextEncoder
     Raises:
         LikenessError: a layer does not load, or the encoding is not the trained one.
     """
-    _, patched = comfy.sd.load_lora_for_models(None, clip, dict(tensors), 0.0, 1.0)
+    # The host warns of every key that is not the encoders'.
+    own = {key: value for key, value in tensors.items() if is_text_key(key)}
+    _, patched = comfy.sd.load_lora_for_models(None, clip, own, 0.0, 1.0)
     for path in text.adapters.layers:
         if not patched.patcher.patches.get(f"{path}.weight"):
             raise LikenessError(f"{name} does not load as it was trained: layer `{path}` of the "

@@ -10,6 +10,7 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.tensors import read_conditioning, write_conditioning
 from likeness.nodes.training import data, order
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 
@@ -172,3 +173,24 @@ def test_captions_are_drawn_among_a_photos_own_and_dropped_by_share(tmp_path):
                     for step in range(400))
     assert set(drawn) == {"", "caption 0", "other"}
     assert 70 < drawn[""] < 130 and abs(drawn["caption 0"] - drawn["other"]) < 60
+
+
+def test_a_model_whose_text_encoder_gives_no_pooled_text_trains(tmp_path):
+    training_set = training_models.make_training_set(tmp_path, "chroma")
+    for path in training_set.conditionings.values():
+        (tokens, options), = read_conditioning(path)
+        write_conditioning(path, [[tokens, {**options, "pooled_output": None}]])
+    base = training_models.make_model("chroma").model
+    with torch.no_grad():
+        samples = data.load_samples(base, training_set, LoRARecipe(), CPU)
+    assert "c_crossattn" in _main_conds(samples[0])
+
+
+def test_captions_without_pooled_text_are_named_where_the_model_needs_it(tmp_path):
+    training_set = training_models.make_training_set(tmp_path, "sdxl")
+    for path in training_set.conditionings.values():
+        (tokens, options), = read_conditioning(path)
+        write_conditioning(path, [[tokens, {**options, "pooled_output": None}]])
+    base = training_models.make_model("sdxl").model
+    with pytest.raises(LikenessError, match="no pooled text.*its own CLIP"), torch.no_grad():
+        data.load_samples(base, training_set, LoRARecipe(), CPU)

@@ -132,6 +132,10 @@ def check(job: Job) -> None:
     recipe = job.recipe
     if recipe.tokens is not None:
         check_name(Path(job.name).name)
+    if recipe.method == "textual inversion" and (recipe.class_word_weight or recipe.outside_weight):
+        raise LikenessError("`class_word_weight` and `outside_weight` hold the model back from "
+                            "what it learns, and textual inversion teaches it nothing; set both "
+                            "to 0.")
     words = recipe.tokens is not None or getattr(recipe, "text_encoder", False)
     needs = {"clip": words or job.monitor is not None or recipe.method == "dreambooth",
              "vae": recipe.identity_weight > 0 or job.monitor is not None

@@ -87,7 +87,7 @@ class Watch:
         """Take a look if one is due after the last finished step, and decide."""
         trainer = self.trainer
         seen = bool(self.looks) and self.looks[-1].step == trainer.step
-        if self._judge is None or seen or not (
+        if self._judge is None or seen or trainer.step == 0 or not (
                 self.monitor.due(trainer.step, trainer.recipe.steps) or self.out_of_time):
             return None
         with trainer.learner.evaluated():

@@ -90,6 +90,7 @@ class Trainer:
             self.class_samples = ([] if class_set is None or recipe.class_weight == 0 else
                                   load_samples(self.base, class_set, recipe, self.device))
         self.groups = group_samples(self.samples)
+        self.class_groups = group_samples(self.class_samples)
         self._load()
         self.dtype = compute_type(self.base, recipe.precision, self.device)
         self.learner = Learner(self.base.diffusion_model, recipe,
@@ -268,9 +269,8 @@ class Trainer:
 
     def _class_batch(self, rows: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Add the gradient of as many class photos, of one shape; a pass of its own."""
-        groups = group_samples(self.class_samples)
         first = int(torch.randint(len(self.class_samples), (), generator=generator))
-        group = next(group for group in groups if first in group)
+        group = next(group for group in self.class_groups if first in group)
         others = torch.randint(len(group), (rows - 1,), generator=generator).tolist()
         samples = [self.class_samples[first], *(self.class_samples[group[at]] for at in others)]
         batch = self._batch(samples, generator)

@@ -43,7 +43,7 @@ def _recipe_schema(node_id: str, title: str, description: str, inputs: list) -> 
                   inputs=[*inputs, _OPTIONS], outputs=[_OUTPUT])
 
 
-def _lora_inputs(rank: int = 16) -> list[io.Input]:
+def _lora_inputs(rank: int = 8) -> list[io.Input]:
     return [
         *widgets.pace(1000, 1e-4, widgets.ADAPTER_RATE),
         *widgets.rank(rank, _DETAIL + "8 to 32 holds a face."),

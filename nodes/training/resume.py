@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from .state import read_state, write_state
 
 logger = logging.getLogger("likeness")
 
+WRITE_SHARE = 20.0  # seconds of training for each second of writing states
+
 
 class Saved:
     """The place of a job's state on disk, with a note of the inputs it was made from."""
@@ -24,6 +28,7 @@ class Saved:
     def __init__(self, job: Job, key: str, inputs: Mapping[str, Any]) -> None:
         self.job, self.key, self.inputs = job, key, inputs
         self.path = job.work_folder / f"{key[:16]}.state"
+        self._written, self._took = -math.inf, 0.0  # when the last write ended, and its seconds
 
     @property
     def note(self) -> Path:
@@ -52,15 +57,22 @@ class Saved:
         logger.info("Training of %s goes on after step %d.", self.job.name, state.step)
         return state.extra
 
+    @property
+    def due(self) -> bool:
+        """Whether a write is worth its time; a whole model's state takes a minute and more."""
+        return time.monotonic() - self._written >= WRITE_SHARE * self._took
+
     def write(self, trainer: Trainer, **extra: Any) -> None:
         """Store the run as it stands after the last finished step.
 
         Raises:
             LikenessError: the disk is full or the folder cannot be written; the old state stays.
         """
+        started = time.monotonic()
         write_state(self.path, trainer.state(self.key, **extra))
         note = {"name": self.job.name, "step": trainer.step, "inputs": self.inputs}
         write_whole(self.note, lambda partial: partial.write_text(json.dumps(note)))
+        self._written, self._took = time.monotonic(), time.monotonic() - started
 
     def keep(self, trainer: Trainer, **extra: Any) -> None:
         """Store the run on its way out, if it stands between two steps."""

@@ -100,27 +100,30 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
            on_picture: Callable[[int, np.ndarray], None]) -> list[float]:
     seconds: list[float] = []
     try:
-        while not watch.over and trainer.step < trainer.recipe.steps:
-            with closing(trainer.run(watch.next_look)) as steps:
-                for result in steps:
-                    seconds.append(result.seconds)
-                    watch.record(result)
-                    if result.step % STATE_EVERY == 0 or result.step == trainer.recipe.steps:
-                        saved.write(trainer, watch=watch.state())
-                    on_step(result)
-                    if watch.out_of_time:
-                        break
+        while True:
+            # First, because a run may have been interrupted in the middle of a look.
             look = watch.look(on_picture)
             if look is not None:
                 on_look(look)
                 saved.write(trainer, watch=watch.state())
+            if watch.over or trainer.step >= trainer.recipe.steps:
+                return seconds
+            with closing(trainer.run(watch.next_look)) as steps:
+                for result in steps:
+                    seconds.append(result.seconds)
+                    watch.record(result)
+                    last = result.step == trainer.recipe.steps
+                    if last or (result.step % STATE_EVERY == 0 and saved.due):
+                        saved.write(trainer, watch=watch.state())
+                    on_step(result)
+                    if watch.out_of_time:
+                        break
     except runtime.OutOfMemory as err:
         saved.keep(trainer, watch=watch.state())
         raise LikenessError(out_of_memory(trainer)) from err
     except BaseException:  # whatever ends the run, a cancel above all, what was learned stays
         saved.keep(trainer, watch=watch.state())
         raise
-    return seconds
 
 
 def _outcome(made: products.Products, told: Mapping[str, Any], figures: Mapping[str, Any],

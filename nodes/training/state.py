@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import pickle
@@ -50,13 +49,12 @@ def write_state(path: Path, state: RunState) -> None:
     stored = {"format": FORMAT, **vars(state), "tensors": dict(state.tensors),
               "losses": list(state.losses), "extra": dict(state.extra)}
 
-    # Through memory: torch reports a failed write as a RuntimeError like any other.
-    content = io.BytesIO()
-    torch.save(stored, content)
-
     def write(partial: Path) -> None:
         with partial.open("wb") as file:
-            file.write(content.getbuffer())
+            try:
+                torch.save(stored, file)
+            except RuntimeError as err:  # torch's way to report a failed write
+                raise OSError(str(err)) from err
             file.flush()
             os.fsync(file.fileno())  # a name must not point at data that a power loss can take
 

@@ -34,8 +34,8 @@ def parse_block_ranks(text: str) -> Mapping[str, int]:
 class AdapterRecipe(Recipe):
     """What every technique with adapters shares."""
 
-    rank: int = 16
-    alpha: float = 16.0  # the adapter's output is scaled by alpha / rank
+    rank: int = 8
+    alpha: float = 8.0  # the adapter's output is scaled by alpha / rank
     rank_stabilised: bool = False  # by alpha / sqrt(rank) instead (arXiv 2312.03732)
     target: Target = Target.ATTENTION_FEED_FORWARD
     block_ranks: str = ""  # other ranks for some layers; the last line that fits a path counts

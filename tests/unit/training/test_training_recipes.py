@@ -26,7 +26,7 @@ def test_words_become_choices_and_plain_values_again():
     assert recipe.schedule is Schedule.COSINE and recipe.target is Target.ATTENTION
     plain = json.loads(json.dumps(recipe.as_dict()))
     assert plain["method"] == "lora" and plain["schedule"] == "cosine"
-    assert plain["target"] == "attention" and plain["rank"] == 16
+    assert plain["target"] == "attention" and plain["rank"] == 8
 
 
 def test_recipes_with_equal_fields_are_equal():

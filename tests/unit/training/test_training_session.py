@@ -16,7 +16,7 @@ from comfy_extras.nodes_model_advanced import ModelSamplingSD3
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
-from likeness.nodes.training import session, state
+from likeness.nodes.training import resume, session, state
 from likeness.nodes.training.export import lora as export
 from likeness.nodes.training.export.keys import layer_keys
 from likeness.nodes.training.job import ANEW, run_inputs, run_key
@@ -464,8 +464,13 @@ def test_a_cancel_is_still_a_cancel_when_the_disk_is_full(tmp_path, monkeypatch)
         session.run(_job("flux", tmp_path), _cancel_after(2))
 
 
-def test_states_are_written_along_the_way(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("share", "steps"), [(0.0, [0, 2, 2, 4, 4, 6]),
+                                              (1e9, [0, 2, 2, 2, 2, 6])],
+                         ids=["quick disk", "slow disk"])
+def test_states_are_written_along_the_way_as_often_as_the_disk_allows(share, steps, tmp_path,
+                                                                      monkeypatch):
     monkeypatch.setattr(session, "STATE_EVERY", 2)
+    monkeypatch.setattr(resume, "WRITE_SHARE", share)
     job, found = _job("flux", tmp_path), []
 
     def look(result):
@@ -473,7 +478,7 @@ def test_states_are_written_along_the_way(tmp_path, monkeypatch):
         found.append(torch.load(files[0], weights_only=True)["step"] if files else 0)
 
     session.run(job, look)
-    assert found == [0, 2, 2, 4, 4, 6]
+    assert found == steps
 
 
 def test_the_report_tells_the_figures(tmp_path):

@@ -76,10 +76,24 @@ def progress_callback(total: int) -> Callable[[int], None]:
     return Progress(total).update
 
 
+def show_text(text: str) -> None:
+    """Show a line on the running node in the browser."""
+    from comfy_execution.utils import get_executing_context
+
+    context, server = get_executing_context(), _server()
+    if context is not None and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, context.node_id)
+
+
+def _server() -> Any:
+    """The host's server; None where nodes run without one."""
+    # Only looked up: importing it would start a server's setup.
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
 def send_event(name: str, data: dict[str, Any]) -> None:
     """Send a `likeness.*` websocket event; whatever it says is also in a file or on a socket."""
-    # Only looked up: importing it would start a server's setup where nodes run without one.
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+    server = _server()
     if server is not None:
         server.send_sync(f"likeness.{name}", data)
 

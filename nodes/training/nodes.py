@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from .recipe_nodes import NODES as RECIPES
 from .recipes.base import Recipe
 
 _OUTPUT, _MODELS = "output/loras", "models/loras"
+_SHOW_EVERY = 1.0  # seconds between lines on the node
 
 
 class TrainNode(io.ComfyNode):
@@ -96,7 +98,8 @@ class TrainNode(io.ComfyNode):
                   monitor, token_start, _key_style(key_style), unfinished,
                   *(_folder(save_to, kind) for kind in ("embeddings", "checkpoints")))
         runtime.contained(job.lora_folder, f"{job.name}.safetensors")
-        outcome = session.run(job, *_listeners(job))
+        listener = _Listener(job)
+        outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture)
         patched = outcome.model
         if strength != 1.0:
             patched = _at_strength(job, outcome, strength)
@@ -160,27 +163,37 @@ def _inputs() -> list[io.Input]:
     ]
 
 
-def _listeners(job: Job) -> tuple[Any, Any, Any]:
-    """What hears of steps, looks and pictures: the progress bar, the panel's events."""
-    progress = runtime.Progress(job.recipe.steps)
-    done = [0]
+class _Listener:
+    """Tells the browser of a run: progress bar, a line on the node, events for a panel."""
 
-    def on_step(result: StepResult) -> None:
-        done[0] = result.step
-        progress.update(result.step)
-        runtime.send_event("train", {"name": job.name, "step": result.step, "loss": result.loss,
-                                     "steps": job.recipe.steps, "terms": dict(result.terms),
-                                     "learning_rate": result.learning_rate,
-                                     "seconds": result.seconds})
+    def __init__(self, job: Job) -> None:
+        self.job, self.progress = job, runtime.Progress(job.recipe.steps)
+        self.step, self.shown, self.likeness = 0, 0.0, ""
 
-    def on_look(look: Look) -> None:
-        runtime.send_event("train", {"name": job.name, "steps": job.recipe.steps,
-                                     "look": look.as_dict()})
+    def on_step(self, result: StepResult) -> None:
+        """A step is done."""
+        self.step = result.step
+        self.progress.update(result.step)
+        if time.monotonic() - self.shown > _SHOW_EVERY:
+            self.shown = time.monotonic()
+            runtime.show_text(f"step {result.step} of {self.job.recipe.steps}, loss "
+                              f"{result.loss:.4f}{self.likeness}")
+        self._send(step=result.step, loss=result.loss, terms=dict(result.terms),
+                   learning_rate=result.learning_rate, seconds=result.seconds)
 
-    def on_picture(number: int, pixels: np.ndarray) -> None:
-        progress.update(done[0], Image.fromarray(pixels))
+    def on_look(self, look: Look) -> None:
+        """A look is done."""
+        if look.likeness is not None:
+            self.likeness = f", likeness {look.likeness:.3f} at step {look.step}"
+        self._send(look=look.as_dict())
 
-    return on_step, on_look, on_picture
+    def on_picture(self, number: int, pixels: np.ndarray) -> None:
+        """A picture of a look is made."""
+        self.progress.update(self.step, Image.fromarray(pixels))
+
+    def _send(self, **told: Any) -> None:
+        runtime.send_event("train", {"name": self.job.name, "steps": self.job.recipe.steps,
+                                     **told})
 
 
 def _at_strength(job: Job, outcome: Outcome, strength: float) -> Any:

@@ -167,8 +167,9 @@ def collect(run: Run, photos: list[Path]) -> dict[str, Any]:
                     "verdict": entry["verdict"],
                     "reasons": [reason["text"] for reason in entry["reasons"]]}
                    for entry in curated["photos"]],
-        "training": {name: trained[name] for name in ("steps", "seconds_per_step", "lora",
-                                                      "bytes", "parameters_share")},
+        "training": {"steps": trained["steps"], "seconds_per_step": trained["seconds_per_step"],
+                     "lora": trained["files"]["lora"], "bytes": trained["bytes"]["lora"],
+                     "parameters_share": trained["parameters_share"]},
         "images": [{name: entry[name] for name in ("file", "score", "verdict")}
                    for entry in scored["images"]],
         "report": scored["report"],

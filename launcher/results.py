@@ -13,7 +13,7 @@ from .client import Client, FileNotGiven, FileReference, Run
 from .problems import Problem
 from .writing import write_whole
 
-_REPORTED = ("lora", "report")  # keys under which nodes name files that are not pictures
+_REPORTED = ("lora", "embedding", "report")  # under which nodes name files that are no pictures
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,15 @@ class Fetched:
 
 
 def reported_paths(run: Run) -> tuple[str, ...]:
-    """The LoRA and report files that nodes name in their JSON, as paths on the server."""
-    found = [report[key] for report in _reports(run) for key in _REPORTED
-             if isinstance(report.get(key), str)]
+    """The trained files and reports that nodes name in their JSON, as paths on the server."""
+    found = [path for report in _reports(run) for path in _named(report)]
     return tuple(dict.fromkeys(path for path in found if re.search(r"[\\/]", path)))
+
+
+def _named(report: dict[str, Any]) -> Iterator[str]:
+    files = report.get("files")  # of Train: kind -> path
+    named = [*(files.values() if isinstance(files, dict) else ()), *map(report.get, _REPORTED)]
+    yield from (path for path in named if isinstance(path, str))
 
 
 def places(run: Run, path: str) -> tuple[FileReference, ...]:

@@ -21,10 +21,14 @@ def _nodes() -> list:
 NODES = _nodes()
 EXPECTED = {
     "LikenessLoadPhotos", "LikenessCuratePhotos", "LikenessSubject", "LikenessPrepareTraining",
-    "LikenessLoRARecipe", "LikenessTrain", "LikenessStyle", "LikenessFaceMeshMap",
-    "LikenessPoseMap", "LikenessControlStack", "LikenessApplyControlStack",
-    "LikenessLoadFaceAdapter", "LikenessInjectFace", "LikenessLoadRestorer",
-    "LikenessRestoreFaces", "LikenessScore",
+    "LikenessLoRARecipe", "LikenessQLoRARecipe", "LikenessDoRARecipe", "LikenessLoHaRecipe",
+    "LikenessLoKrRecipe", "LikenessOFTRecipe", "LikenessDreamBoothRecipe",
+    "LikenessTextualInversionRecipe", "LikenessPivotalRecipe", "LikenessObjectiveOptions",
+    "LikenessIdentityLossOptions", "LikenessStepOptions", "LikenessClassPhotos",
+    "LikenessTrainingMonitor", "LikenessTrain", "LikenessApplyTrained", "LikenessExportKohya",
+    "LikenessStyle", "LikenessFaceMeshMap", "LikenessPoseMap", "LikenessControlStack",
+    "LikenessApplyControlStack", "LikenessLoadFaceAdapter", "LikenessInjectFace",
+    "LikenessLoadRestorer", "LikenessRestoreFaces", "LikenessScore",
 }
 
 

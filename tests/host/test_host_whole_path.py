@@ -53,6 +53,11 @@ def part(full, *ends):
     return needed
 
 
+def trained_file(run):
+    """The LoRA that a run's Train node reports."""
+    return Path(json.loads(run.text("train"))["files"]["lora"])
+
+
 @pytest.fixture(scope="module")
 def first_run(host, samples):
     """The whole workflow, run once."""
@@ -74,7 +79,8 @@ def test_curation_keeps_the_good_photos_and_says_why_not_the_others(first_run):
 def test_training_reports_a_file_that_is_there(first_run):
     report = json.loads(first_run.text("train"))
     assert report["steps"] == 4
-    assert Path(report["lora"]).stat().st_size == report["bytes"]
+    assert report["files"].keys() == report["bytes"].keys() == {"lora"}
+    assert Path(report["files"]["lora"]).stat().st_size == report["bytes"]["lora"]
     assert 0 < report["parameters_share"] < 1
 
 
@@ -99,8 +105,8 @@ def test_the_seed_alone_decides_the_lora(host, first_run):
     loras = []
     for name, seed in (("again", 0), ("other", 1)):
         run = host.run(part(prompt(train__name=name, train__seed=seed), "train"))
-        loras.append(load_file(json.loads(run.text("train"))["lora"]))
-    first = load_file(json.loads(first_run.text("train"))["lora"])
+        loras.append(load_file(trained_file(run)))
+    first = load_file(trained_file(first_run))
     assert all(first[key].equal(loras[0][key]) for key in first)
     assert any(not first[key].equal(loras[1][key]) for key in first)
 
@@ -150,7 +156,7 @@ def test_other_architectures_train_and_draw_with_their_lora(host, samples, archi
                    sample__positive=["positive", 0], sample__negative=["negative", 0])
     run = host.run(part(drawn, "score"))
     assert len(json.loads(run.text("score"))["images"]) == 2
-    assert Path(json.loads(run.text("train"))["lora"]).is_file()
+    assert trained_file(run).is_file()
 
 
 @pytest.mark.parametrize("architecture, net, kind", [

@@ -104,15 +104,23 @@ def run_with(**reports):
     ("/srv/ComfyUI/models/loras/me.safetensors", []),
 ])
 def test_a_reported_file_is_looked_for_below_the_last_output_folder_first(path, expected):
-    run = run_with(train={"lora": path})
+    run = run_with(train={"files": {"lora": path}})
     assert reported_paths(run) == (path,)
     assert [(place.subfolder, place.filename) for place in places(run, path)] == expected
+
+
+def test_every_file_that_train_and_apply_trained_name_is_reported_once():
+    word = "/srv/output/embeddings/me.safetensors"
+    run = run_with(train={"files": {"lora": "/srv/output/loras/me.safetensors", "embedding": word},
+                          "bytes": {"lora": 1, "embedding": 2}},
+                   apply={"lora": None, "embedding": word})
+    assert reported_paths(run) == ("/srv/output/loras/me.safetensors", word)
 
 
 def test_a_saved_picture_tells_where_the_output_folder_is():
     run = run_with(score={"images": [{"file": "/data/results/likeness/me/h.png"}],
                           "report": "/data/results/likeness/output/s.json"},
-                   train={"lora": "/x/output/loras/me.safetensors"})
+                   train={"files": {"lora": "/x/output/loras/me.safetensors"}})
     assert places(run, "/data/results/likeness/output/s.json") == (
         FileReference("s.json", "likeness/output"),)
     assert places(run, "/x/output/loras/me.safetensors") == ()
@@ -141,7 +149,8 @@ def test_what_the_server_keeps_is_copied_when_it_is_here_and_else_named(web, tmp
     here = tmp_path / "models" / "loras" / "me.safetensors"
     here.parent.mkdir(parents=True)
     here.write_bytes(b"lora")
-    run = run_with(train={"lora": str(here)}, score={"report": "/elsewhere/output/s.json"})
+    run = run_with(train={"files": {"lora": str(here)}},
+                   score={"report": "/elsewhere/output/s.json"})
     fetched = fetch(Client(web), run, tmp_path / "out")
     assert [file.relative_to(tmp_path / "out").as_posix() for file in fetched.files] == [
         "likeness/me/h.png", "loras/me.safetensors"]

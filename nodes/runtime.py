@@ -78,11 +78,17 @@ def progress_callback(total: int) -> Callable[[int], None]:
 
 def show_text(text: str) -> None:
     """Show a line on the running node in the browser."""
+    node, server = _running_node(), _server()
+    if node and hasattr(server, "send_progress_text"):
+        server.send_progress_text(text, node)
+
+
+def _running_node() -> str:
+    """The id of the node that runs now; empty outside a prompt."""
     from comfy_execution.utils import get_executing_context
 
-    context, server = get_executing_context(), _server()
-    if context is not None and hasattr(server, "send_progress_text"):
-        server.send_progress_text(text, context.node_id)
+    context = get_executing_context()
+    return "" if context is None else context.node_id
 
 
 def _server() -> Any:
@@ -92,10 +98,13 @@ def _server() -> Any:
 
 
 def send_event(name: str, data: dict[str, Any]) -> None:
-    """Send a `likeness.*` websocket event; whatever it says is also in a file or on a socket."""
+    """Send a `likeness.*` websocket event with the running node's id as `node`.
+
+    Whatever it says is also in a file or on a socket.
+    """
     server = _server()
     if server is not None:
-        server.send_sync(f"likeness.{name}", data)
+        server.send_sync(f"likeness.{name}", {"node": _running_node(), **data})
 
 
 def torch_device() -> torch.device:

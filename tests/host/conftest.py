@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
+import tempfile
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +24,8 @@ from launcher.workflows import load_workflow, with_settings
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
 RUN_SECONDS = 600.0
+BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,32 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
 def object_info(host: RunningHost) -> dict[str, Any]:
     """The running host's description of every node."""
     return host.client.object_info()
+
+
+def _post(url: str, data: Mapping[str, Any]) -> None:
+    request = urllib.request.Request(url, json.dumps(data).encode(),
+                                     {"Content-Type": "application/json"})
+    urllib.request.urlopen(request, timeout=30).close()
+
+
+@pytest.fixture(scope="session")
+def page(host: RunningHost) -> Iterator[Any]:
+    """The frontend of the running host in headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert browser_path, "Chromium is not installed; apt-get install chromium"
+    # Otherwise a template dialog covers the canvas.
+    _post(f"{host.client.url}/settings", {"Comfy.TutorialCompleted": True,
+                                   "Comfy.InstalledVersion": "1.32.9"})
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=browser_path, args=BROWSER_FLAGS,
+            viewport={"width": 1800, "height": 1000})
+        page = context.new_page()
+        page.goto(host.client.url)
+        # Core's nodes come first, and the last of all register some time after the page is there.
+        page.wait_for_function("'LikenessTrain' in (window.LiteGraph?.registered_node_types ?? "
+                               "{})", timeout=120000)
+        yield page
+        context.close()

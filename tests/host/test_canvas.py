@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,37 +11,6 @@ from launcher import canvas
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-
-
-def _post(url: str, data: dict) -> None:
-    request = urllib.request.Request(url, json.dumps(data).encode(),
-                                     {"Content-Type": "application/json"})
-    urllib.request.urlopen(request, timeout=30).close()
-
-
-@pytest.fixture(scope="module")
-def page(host):
-    """The frontend of the running host in headless Chromium."""
-    from playwright.sync_api import sync_playwright
-
-    browser_path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert browser_path, "Chromium is not installed; apt-get install chromium"
-    # Otherwise a template dialog covers the canvas.
-    _post(f"{host.client.url}/settings", {"Comfy.TutorialCompleted": True,
-                                   "Comfy.InstalledVersion": "1.32.9"})
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=browser_path, args=FLAGS,
-            viewport={"width": 1800, "height": 1000})
-        page = context.new_page()
-        page.goto(host.client.url)
-        page.wait_for_function("window.app && window.LiteGraph && Object.keys("
-                               "window.LiteGraph.registered_node_types).length > 100",
-                               timeout=60000)
-        yield page
-        context.close()
 
 
 def _load(page, graph: dict) -> dict:

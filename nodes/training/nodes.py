@@ -38,6 +38,7 @@ from .loop import StepResult
 from .monitor import Look
 from .monitor_nodes import NODES as MONITOR
 from .option_nodes import NODES as OPTIONS
+from .preset_nodes import NODES as PRESETS
 from .recipe_nodes import NODES as RECIPES
 from .recipes.base import Recipe
 
@@ -238,5 +239,5 @@ def _work_folder(subject: Subject) -> Path:
     return runtime.output_directory() / "likeness" / subject.folder_name / "training"
 
 
-NODES: list[type[io.ComfyNode]] = [*RECIPES, *OPTIONS, *CLASS_PHOTOS, *MONITOR, TrainNode, *APPLY,
-                                   *KOHYA]
+NODES: list[type[io.ComfyNode]] = [*RECIPES, *PRESETS, *OPTIONS, *CLASS_PHOTOS, *MONITOR, TrainNode,
+                                   *APPLY, *KOHYA]

@@ -35,7 +35,9 @@ class _RecipeNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, options: Any = None, **fields) -> io.NodeOutput:
-        return io.NodeOutput(cls.RECIPE(**fields).with_options(options or {}))
+        # What the node itself shows counts: Step Options must not undo QLoRA's `base_weights`.
+        others = {name: value for name, value in (options or {}).items() if name not in fields}
+        return io.NodeOutput(cls.RECIPE(**fields).with_options(others))
 
 
 def _recipe_schema(node_id: str, title: str, description: str, inputs: list) -> io.Schema:

@@ -17,7 +17,7 @@ from ..errors import LikenessError
 from ..sockets import TrainingSet
 from . import objectives
 from .adapters.attach import attach, set_compute_type
-from .adapters.group import Adapters
+from .adapters.group import LAYERS, Adapters
 from .carried import check_trainable, training_options
 from .data import Batch, Sample, choose_captions, collate, load_samples, seeded
 from .denoise import denoise, probe
@@ -91,7 +91,10 @@ class Trainer:
                                   load_samples(self.base, class_set, recipe, self.device))
         self.groups = group_samples(self.samples)
         self.class_groups = group_samples(self.class_samples)
-        self._load()
+        # Only what starts from the weights themselves has to see them loaded and patched.
+        layer = LAYERS.get(recipe.method)
+        starts_from_weights = layer is not None and not layer.additive
+        self._load(BaseWeights.AS_LOADED if starts_from_weights else recipe.base_weights)
         self.dtype = compute_type(self.base, recipe.precision, self.device)
         self.learner = Learner(self.base.diffusion_model, recipe,
                                None if text is None else text.encoders, seed, self.device)

@@ -56,9 +56,12 @@ def seeded(seed: int, *names: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe,
-                 device: torch.device) -> list[Sample]:
+def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: torch.device,
+                 of_class: bool = False) -> list[Sample]:
     """Read a training set's latents, masks and encodings for a host model.
+
+    Args:
+        of_class: the photos show the class and not the person, so their captions name it alone.
 
     Raises:
         LikenessError: the set is empty, its files are gone, or it was made for another model.
@@ -69,7 +72,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe,
     if recipe.caption_dropout > 0 and EMPTY_CAPTION not in training_set.conditionings:
         raise LikenessError("The training set holds no encoding of the empty caption; prepare it "
                             "again or set `caption_dropout` to 0.")
-    if recipe.class_word_weight > 0 and not all(item.class_key for item in training_set.items):
+    if not of_class and recipe.class_word_weight > 0 and not all(
+            item.class_key for item in training_set.items):
         raise LikenessError("The training set holds no captions with the class word alone; prepare "
                             "it again or set `class_word_weight` to 0.")
     try:

@@ -88,7 +88,7 @@ class Trainer:
         with torch.inference_mode(False), torch.no_grad():
             self.samples = load_samples(self.base, training_set, recipe, self.device)
             self.class_samples = ([] if class_set is None or recipe.class_weight == 0 else
-                                  load_samples(self.base, class_set, recipe, self.device))
+                                  load_samples(self.base, class_set, recipe, self.device, True))
         self.groups = group_samples(self.samples)
         self.class_groups = group_samples(self.class_samples)
         # Only what starts from the weights themselves has to see them loaded and patched.

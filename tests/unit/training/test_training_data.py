@@ -194,3 +194,12 @@ def test_captions_without_pooled_text_are_named_where_the_model_needs_it(tmp_pat
     base = training_models.make_model("sdxl").model
     with pytest.raises(LikenessError, match="no pooled text.*its own CLIP"), torch.no_grad():
         data.load_samples(base, training_set, LoRARecipe(), CPU)
+
+
+def test_the_class_word_needs_its_captions_of_the_person_alone(tmp_path):
+    base, training_set, _ = _samples("sd15", tmp_path)
+    recipe = LoRARecipe(class_word_weight=1.0)
+    with torch.no_grad():
+        assert len(data.load_samples(base, training_set, recipe, CPU, of_class=True)) == 3
+        with pytest.raises(LikenessError, match="no captions with the class word.*class_word_wei"):
+            data.load_samples(base, training_set, recipe, CPU)

@@ -102,7 +102,7 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     for layer_path, layer in trainer.adapters.layers.items():
         weight = _weight(trainer.base.diffusion_model.get_submodule(layer_path), layer)
         wanted = layer.difference(weight, stored).detach().cpu()
-        found = _difference(patched, f"diffusion_model.{layer_path}.weight", weight.cpu())
+        found = _difference(patched, model, f"diffusion_model.{layer_path}.weight", weight.cpu())
         allowed = _LAYER_TOLERANCE * wanted.norm() + _EPSILON * weight.norm().cpu()
         if (found - wanted).norm() > allowed:
             raise LikenessError(f"{path.name} does not load as it was trained: layer "
@@ -134,9 +134,9 @@ def _weight(module: torch.nn.Module, layer: AdapterLayer) -> torch.Tensor:
     return copy
 
 
-def _difference(patched: Any, key: str, weight: torch.Tensor) -> torch.Tensor:
-    """What the host's loader adds to a weight."""
-    patches = patched.patches.get(key, [])[-1:]
+def _difference(patched: Any, model: Any, key: str, weight: torch.Tensor) -> torch.Tensor:
+    """What the host's loader adds to a weight: one patch, or one for each part of a fused layer."""
+    patches = patched.patches.get(key, [])[len(model.patches.get(key, [])):]
     return comfy.lora.calculate_weight(patches, weight.clone(), key) - weight
 
 

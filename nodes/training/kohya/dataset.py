@@ -117,8 +117,11 @@ def class_pictures(class_set: TrainingSet | None, folder: Path | None,
 
 
 def _beside(item: TrainingItem) -> Path:
-    return item.latent_file.with_name(
-        f"{item.latent_file.name.removesuffix('.latent.safetensors')}.png")
+    """The picture of a class photo; of a made one, which each VAE shows otherwise, the newest."""
+    stem = item.latent_file.name.removesuffix(".latent.safetensors")
+    own = item.latent_file.with_name(f"{stem}.png")
+    shown = item.latent_file.parent.glob(f"{stem}-*.png")
+    return own if own.is_file() else max(shown, key=lambda path: path.stat().st_mtime, default=own)
 
 
 def _caption(picture: Path, class_noun: str) -> str:

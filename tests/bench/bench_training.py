@@ -1,8 +1,8 @@
-"""Training speed and size against core's TrainLoraNode, in one process, on random weights.
+"""Training speed and size against core's node, diffusers with peft, and what no training can save.
 
-    python tests/bench/bench_training.py [--json FILE]
+    python tests/bench/bench_training.py [--json FILE] [--quick]
 
-Contenders take turns in every round, so that a busy machine slows all of them alike, and steps are
+Contenders take turns step by step, so that a busy machine slows all of them alike, and steps are
 timed in CPU seconds of the one computing thread. Figures are medians over all rounds.
 """
 
@@ -16,69 +16,84 @@ import os
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from contextlib import closing, contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
+# Before torch is imported: threads that it starts would take as many cores as there are.
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", KINETO_LOG_LEVEL="99")
+
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
-RANK, PHOTOS = 8, 4
+ALL = "all linear and convolutions"
 
 logger = logging.getLogger("likeness")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model at one batch size."""
+    """One network at one batch size and rank; a row of the result."""
 
-    model: str  # a name of launcher.tiny_checkpoints
-    title: str
-    latent: int  # side in latent pixels
-    width: int  # of the text tokens
+    network: str  # a name of training_networks
+    side: int  # of the latents
     batch: int
-    rounds: int
-    steps: int  # timed in a round, after one that warms up
+    rank: int
+    rounds: int  # timed, after one that warms up
+    precision: str = "bfloat16"  # of weights and computation
+    full: bool = True  # all contenders, not only those whose figures depend on the batch
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        kind = "" if self.precision == "bfloat16" else " " + self.precision
+        return f"{self.network} batch {self.batch} rank {self.rank}{kind}"
 
 
-CASES = (
-    Case("sd15", "tiny", 16, 64, 1, 5, 3),
-    Case("sd15", "tiny", 16, 64, 4, 3, 3),
-    Case("demo", "sd15_320", 32, 768, 1, 3, 2),
-    Case("demo", "sd15_320", 16, 768, 4, 2, 1),  # core runs 16 rows for these 4
-)
+def _cases() -> tuple[Case, ...]:
+    sizes = (("sd15", 16), ("flux", 24))
+    rows = [Case(network, side, batch, rank, rounds, full=batch == 1)
+            for network, side in sizes for rank in (8, 64)
+            for batch, rounds in ((1, 7), (2, 3), (4, 2))]
+    return (*rows, *(Case(network, side, 1, 8, 3, "float32") for network, side in sizes))
 
 
-def main(json_path: str | Path | None = None) -> dict[str, Any]:
+CASES = _cases()
+QUICK = (Case("flux_small", 8, 1, 8, 1), Case("flux_small", 8, 4, 8, 1, full=False))
+
+
+def main(json_path: str | Path | None = None, quick: bool = False) -> dict[str, Any]:
     """Measure every case; write the JSON when a path is given; return it."""
     _make_importable()
     import torch
 
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"rank": RANK, "unit": "CPU seconds per step", "cases": []}
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        for case in CASES:
-            row = _measure(case, Path(folder))
-            result["cases"].append(row)
-            logger.info("%s", json.dumps(row))
-        result["file"] = _file_figures(Path(folder))
-        logger.info("%s", json.dumps(result["file"]))
-    result["ratios"] = {f"{row['model']}_batch{row['batch']}": row["core_over_ours"]
-                        for row in result["cases"]}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in QUICK if quick else CASES:
+            rows.append(_measure(case, Path(folder)))
+            logger.info("%s", _line(rows[-1]))
+    from training_figures import summarise, table
+
+    bars = summarise(rows)
+    result = {"ratios": {name: round(row["worst"], 4) for name, row in bars.items()},
+              "bars": bars, "cases": rows, "unit": "CPU seconds of one thread per step; bytes",
+              "load": os.getloadavg(), "torch": torch.__version__}
+    for line in table(bars):
+        logger.info("%s", line)
     if json_path is not None:
         Path(json_path).write_text(json.dumps(result, indent=2))
     return result
 
 
 def _make_importable() -> None:
-    """ComfyUI on the CPU, the pack as `likeness`, and the launcher."""
+    """ComfyUI on the CPU, the pack as `likeness`, the launcher and the tests' helpers."""
+    folders = (ROOT, ROOT / "tests" / "bench", ROOT / "tests" / "parity",
+               ROOT / "tests" / "unit" / "training")
+    sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
     if "likeness" in sys.modules:
         return
-    sys.path.append(str(ROOT))
-    sys.path.append(str(ROOT / "tests" / "unit" / "training"))
     from launcher.tiny_models import import_comfyui
 
     import_comfyui(COMFYUI)
@@ -89,120 +104,97 @@ def _make_importable() -> None:
     spec.loader.exec_module(module)
 
 
+def _makers(case: Case, networks: Any, folder: Path) -> dict[str, Callable[[], Any]]:
+    """Who takes part. `plain` is without checkpointing, `all` and `same` train what core trains.
+
+    Core trains every dense layer and convolution, as `all` does, and norms and biases beside them.
+    """
+    from training_contenders import Core, Floor, Ours, Peft, Setting
+
+    usual = Setting(case.side, case.batch, case.rank)
+    plain = Setting(case.side, case.batch, case.rank, checkpointing=False)
+    makers = {
+        "floor": lambda: Floor(networks, usual, folder),
+        "ours": lambda: Ours(networks, usual, folder),
+        "ours_all": lambda: Ours(networks, usual, folder, target=ALL),
+        "core_same": lambda: Core(networks, usual, adapters="fp32"),
+    }
+    if case.full:
+        makers |= {
+            "core": lambda: Core(networks, usual),
+            "core_own_attention": lambda: Core(networks, usual, own_attention=True),
+            "floor_plain": lambda: Floor(networks, plain, folder),
+            "ours_plain": lambda: Ours(networks, plain, folder),
+            "ours_all_plain": lambda: Ours(networks, plain, folder, target=ALL),
+            "peft": lambda: Peft(networks, plain),
+        }
+        if not case.network.startswith("flux"):  # autograd refuses core's FLUX like this
+            makers["core_plain"] = lambda: Core(networks, plain, adapters="fp32")
+    return makers
+
+
 def _measure(case: Case, folder: Path) -> dict[str, Any]:
-    import training_models
-
-    training_models.TEXT[case.model] = (case.width, 0, 4)
-    model = training_models.make_model(case.model)
-    contenders: dict[str, Callable[[], list[float]]] = {
-        "ours_fp32": lambda: _ours(case, model, folder, "float32", checkpointing=False),
-        "core_fp32": lambda: _core(case, model, "fp32", checkpointing=False),
-        "ours_fp32_checkpointed": lambda: _ours(case, model, folder, "float32", True),
-        "core_fp32_checkpointed": lambda: _core(case, model, "fp32", True),
-        "ours_bf16_checkpointed": lambda: _ours(case, model, folder, "bfloat16", True),
-        "core_bf16_checkpointed": lambda: _core(case, model, "bf16", True),  # core's default
-        "ours_bf16": lambda: _ours(case, model, folder, "bfloat16", checkpointing=False),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(case.rounds):
-        for name, run in contenders.items():
-            times[name] += run()
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return {
-        "model": case.title, "batch": case.batch, "latent": case.latent,
-        "parameters": sum(p.numel() for p in model.model.diffusion_model.parameters()),
-        "seconds": {name: round(value, 4) for name, value in medians.items()},
-        "core_over_ours": {
-            name: round(medians[f"core_{theirs}"] / medians[f"ours_{ours}"], 3)
-            for name, theirs, ours in (
-                ("fp32", "fp32", "fp32"),
-                ("fp32_checkpointed", "fp32_checkpointed", "fp32_checkpointed"),
-                ("bf16_checkpointed", "bf16_checkpointed", "bf16_checkpointed"),
-                ("core_default_over_ours_bf16", "bf16_checkpointed", "bf16"))},
-    }
-
-
-def _ours(case: Case, model: Any, folder: Path, precision: str,
-          checkpointing: bool) -> list[float]:
-    import training_models
-    from likeness.nodes.training.loop import Trainer
-    from likeness.nodes.training.recipes.adapters import LoRARecipe
-
-    training_set = training_models.make_training_set(
-        folder, case.model, ((case.latent, case.latent),) * PHOTOS, tokens=77)
-    recipe = LoRARecipe(steps=case.steps + 1, rank=RANK, alpha=float(RANK), batch_size=case.batch,
-                        gradient_checkpointing=checkpointing, precision=precision)
-    seconds = []
-    with closing(Trainer(model, training_set, recipe, seed=1).run()) as steps:
-        for _ in range(recipe.steps):
-            started = time.thread_time()
-            next(steps)
-            seconds.append(time.thread_time() - started)
-    return seconds[1:]  # the first one warms up
-
-
-def _core(case: Case, model: Any, dtype: str, checkpointing: bool) -> list[float]:
     import torch
-    from comfy.weight_adapter import adapter_maps
-    from comfy_extras.nodes_train import TrainLoraNode
+    from training_networks import Networks
 
-    generator = torch.Generator().manual_seed(0)
-    # Core's node takes lists, and fails on a single latent tensor.
-    latents = [{"samples": torch.randn(1, 4, case.latent, case.latent, generator=generator)}
-               for _ in range(PHOTOS)]
-    positive = [[torch.randn(1, 77, case.width, generator=generator), {}] for _ in range(PHOTOS)]
-    inputs = {"model": model, "positive": positive, "batch_size": case.batch,
-              "grad_accumulation_steps": 1, "steps": case.steps + 1, "learning_rate": 1e-4,
-              "rank": RANK, "optimizer": "AdamW", "loss_function": "MSE", "seed": 1,
-              "training_dtype": dtype, "lora_dtype": dtype,
-              "algorithm": next(iter(adapter_maps)), "gradient_checkpointing": checkpointing,
-              "existing_lora": "[None]"}
-    with _stamps() as stamps, redirect_stderr(StringIO()):
-        TrainLoraNode.execute(latents=latents,
-                              **{name: [value] for name, value in inputs.items()})
-    return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
-
-
-@contextmanager
-def _stamps():
-    """CPU time at each update of a progress bar: core's node updates it once a step."""
-    import comfy.utils
-
-    stamps: list[float] = []
-    comfy.utils.set_progress_bar_global_hook(
-        lambda *_, **__: stamps.append(time.thread_time()))
-    try:
-        yield stamps
-    finally:
-        comfy.utils.set_progress_bar_global_hook(None)
+    networks = Networks(case.network, getattr(torch, case.precision))
+    times: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        live = {}
+        for name, make in _makers(case, networks, folder).items():
+            live[name] = make()
+            stack.callback(live[name].close)
+            times[name] = []
+        for number in range(case.rounds + 1):
+            for name, contender in live.items():
+                seconds = contender.step()
+                times[name] += [seconds] if number else []
+        row = {"name": case.name, "network": case.network, "parameters": networks.parameters,
+               "batch": case.batch, "rank": case.rank, "precision": case.precision,
+               "latent": case.side, "rounds": case.rounds,
+               "seconds": {name: round(statistics.median(values), 5)
+                           for name, values in times.items()},
+               "spread": {name: [round(min(values), 5), round(max(values), 5)]
+                          for name, values in times.items()}}
+        if case.full:
+            row |= _memory(case, networks, live)
+    return row
 
 
-def _file_figures(folder: Path) -> dict[str, Any]:
-    """Size and share of parameters of a rank 16 LoRA with the default preset."""
-    import numpy as np
-    import training_models
-    from likeness.nodes.sockets import Subject
-    from likeness.nodes.training import session
-    from likeness.nodes.training.recipes.adapters import LoRARecipe
+def _memory(case: Case, networks: Any, live: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Bytes of one step of each contender that trains; graphs where nothing is computed again."""
+    from training_contenders import Setting, core_node
+    from training_memory import core_step_bytes, graph_bytes, step_bytes
 
-    training_models.TEXT["demo"] = (768, 0, 4)
-    model = training_models.make_model("demo")
-    training_set = training_models.make_training_set(folder, "demo", ((16, 16),), tokens=77)
-    subject = Subject(training_set.subject, training_set.trigger, "person", (), (), {}, {},
-                      np.zeros((478, 3)))
-    job = session.Job(model, training_set, subject, LoRARecipe(steps=2), 1, "bench",
-                      folder / "loras", folder / "work")
-    report = session.run(job, lambda result: None).report
-    return {"model": "sd15_320", "rank": 16,
-            **{name: report[name] for name in ("bytes", "parameters", "parameters_share", "layers",
-                                               "reload_error")}}
+    usual = Setting(case.side, case.batch, case.rank)
+    plain = Setting(case.side, case.batch, case.rank, checkpointing=False)
+    found = {name: step_bytes(live[name].step)
+             for name in ("ours", "ours_all", "ours_plain", "ours_all_plain", "peft")}
+    found |= {"core": core_step_bytes(networks, usual),
+              "core_same": core_step_bytes(networks, usual, adapters="fp32")}
+    graphs = {name: graph_bytes(live[name].step, networks.weights.values())
+              for name in ("ours_plain", "ours_all_plain")}
+    graphs["peft"] = graph_bytes(live["peft"].step, live["peft"].weights)
+    node = core_node(networks, plain, adapters="fp32")
+    graphs["core_plain"] = graph_bytes(lambda: node(1, lambda: None), networks.weights.values())
+    return {"kept": {name: figures["kept"] for name, figures in found.items()},
+            "peak": {name: figures["peak"] for name, figures in found.items()}, "graph": graphs}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    times = ", ".join(f"{name} {seconds:.3f}" for name, seconds in row["seconds"].items())
+    sizes = "".join(f"; {kind} MB: " + ", ".join(
+        f"{name} {size / 1e6:.1f}" for name, size in row[kind].items())
+        for kind in ("peak", "graph") if kind in row)
+    return f"{row['name']}: {times} s{sizes}"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    chosen = parser.parse_args().json
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
+    chosen = parser.parse_args()
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(logging.StreamHandler(sys.stdout))
-    main(chosen)
+    main(chosen.json, chosen.quick)

@@ -55,10 +55,14 @@ class Reference:
         return out.reshape(latents.shape)
 
 
-def make_reference(name: str, config: Mapping[str, Any],
-                   weights: Mapping[str, torch.Tensor]) -> Reference:
-    """Build the diffusers twin of a tiny host network from its configuration and weights."""
-    network = _BUILDERS[name]()
+def make_reference(name: str, config: Mapping[str, Any], weights: Mapping[str, torch.Tensor],
+                   network: torch.nn.Module | None = None) -> Reference:
+    """Build the diffusers twin of a host network from its configuration and weights.
+
+    Args:
+        network: of diffusers, for other sizes than those of the tiny host network.
+    """
+    network = _BUILDERS[name]() if network is None else network
     places, own = {}, network.state_dict()
     for key, place in _MAPS[name](config).items():
         if key not in own:

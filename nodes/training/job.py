@@ -18,6 +18,7 @@ from .export.embedding import check_name
 from .export.keys import KeyStyle
 from .loop import Trainer
 from .pictures import model_key
+from .recipes.adapters import AdapterRecipe
 from .recipes.base import Recipe
 
 ENGINE = 3  # raised when the same inputs begin to train to other weights
@@ -106,7 +107,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found += [f"photo {name} is gone" for name in old if name not in new]
     found += [f"photo {name} or its caption or crop has changed" for name in new
               if name in old and list(old[name]) != list(new[name])]
-    old, new = before.get("recipe", EMPTY), now.get("recipe", EMPTY)
+    old, new = (_flat(inputs.get("recipe", EMPTY)) for inputs in (before, now))
     found += [f"`{name}` was {old.get(name)} and is {new.get(name)}"
               for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
     others = [name for name in now if name not in ("photos", "recipe", "training set")
@@ -114,6 +115,15 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found += [f"`seed` was {before.get(name)} and is {now[name]}" if name == "seed"
               else f"the {name} has changed" for name in others]
     return found or ["the training set has changed"]
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's settings, those of the new word beside the others."""
+    found = {}
+    for name, value in recipe.items():
+        found |= _flat({f"{name}.{inner}": part for inner, part in value.items()}) if isinstance(
+            value, Mapping) else {name: value}
+    return found
 
 
 def check(job: Job) -> None:
@@ -132,6 +142,10 @@ def check(job: Job) -> None:
     recipe = job.recipe
     if recipe.tokens is not None:
         check_name(Path(job.name).name)
+    if (job.key_style is KeyStyle.DIFFUSERS and isinstance(recipe, AdapterRecipe)
+            and recipe.method not in ("lora", "qlora")):
+        raise LikenessError(f"Only LoRA has a file in diffusers' layout, and this recipe is "
+                            f"{recipe.method}; set `key_style` to {KeyStyle.KOHYA.value}.")
     if recipe.method == "textual inversion" and (recipe.class_word_weight or recipe.outside_weight):
         raise LikenessError("`class_word_weight` and `outside_weight` hold the model back from "
                             "what it learns, and textual inversion teaches it nothing; set both "

@@ -39,6 +39,7 @@ from .monitor import Look
 from .monitor_nodes import NODES as MONITOR
 from .option_nodes import NODES as OPTIONS
 from .preset_nodes import NODES as PRESETS
+from .products import kinds
 from .recipe_nodes import NODES as RECIPES
 from .recipes.base import Recipe
 
@@ -99,11 +100,14 @@ class TrainNode(io.ComfyNode):
                   monitor, token_start, _key_style(key_style), unfinished,
                   *(_folder(save_to, kind) for kind in ("embeddings", "checkpoints")))
         runtime.contained(job.lora_folder, f"{job.name}.safetensors")
+        if strength != 1.0 and "lora" not in kinds(job):
+            raise LikenessError(f"`strength` changes a LoRA alone, and `{job.recipe.method}` makes "
+                                "none; set it to 1.")
         listener = _Listener(job)
         outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture)
         patched = outcome.model
         if strength != 1.0:
-            patched = _at_strength(job, outcome, strength)
+            patched = apply_lora(job.model, outcome.tensors, strength)
         report = json.dumps(outcome.report, indent=2)
         pictures = _pictures(job, outcome)
         shown = ui.PreviewImage(pictures[0], cls=cls).as_dict() | ui.PreviewText(report).as_dict()
@@ -195,13 +199,6 @@ class _Listener:
     def _send(self, **told: Any) -> None:
         runtime.send_event("train", {"name": self.job.name, "steps": self.job.recipe.steps,
                                      **told})
-
-
-def _at_strength(job: Job, outcome: Outcome, strength: float) -> Any:
-    if not outcome.tensors:
-        raise LikenessError(f"`strength` changes a LoRA alone, and `{job.recipe.method}` makes "
-                            "none; set it to 1.")
-    return apply_lora(job.model, outcome.tensors, strength)
 
 
 def _pictures(job: Job, outcome: Outcome) -> list[Any]:

@@ -23,6 +23,7 @@ from launcher.workflows import load_workflow, with_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
+sys.path.append(str(Path(__file__).resolve().parent))  # for the helpers beside the tests
 RUN_SECONDS = 600.0
 BROWSER_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -93,6 +94,12 @@ class Graph:
                        for name, value in inputs.items()},
             "_meta": {"title": title or node_class}}
         return output
+
+
+@pytest.fixture(scope="session")
+def new_graph() -> type[Graph]:
+    """Makes empty prompts, for fixtures that several tests share."""
+    return Graph
 
 
 @pytest.fixture

@@ -50,11 +50,11 @@ def _lora_inputs(rank: int = 8) -> list[io.Input]:
         *widgets.pace(1000, 1e-4, widgets.ADAPTER_RATE),
         *widgets.rank(rank, _DETAIL + "8 to 32 holds a face."),
         widgets.target(), *widgets.common(), *widgets.adapter_extras(),
-        io.Float.Input("plus_ratio", default=1.0, min=1.0, max=64.0, step=1.0,
+        io.Float.Input("plus_ratio", default=1.0, min=1.0, max=64.0, step=1.0, optional=True,
                        tooltip="LoRA+: how many times faster the second matrix learns than the "
                                "first; 4 to 16 learns faster, 1 is off."),
         io.Combo.Input("initialisation", options=widgets.values(Initialisation),
-                       default=Initialisation.KAIMING.value,
+                       default=Initialisation.KAIMING.value, optional=True,
                        tooltip="What the first matrix starts from; orthogonal keeps its rows "
                                "apart. The second starts at zero, so the model begins unchanged."),
     ]
@@ -86,7 +86,7 @@ class QLoRARecipeNode(_RecipeNode):
             "bits, so that large models fit small cards. Takes numbers, gives a recipe for Train.",
             [*_lora_inputs(),
              io.Combo.Input("base_weights", options=widgets.values(BaseWeights),
-                            default=BaseWeights.NF4.value,
+                            default=BaseWeights.NF4.value, optional=True,
                             tooltip="How the frozen weights lie in memory: nf4 is the smallest, "
                                     "fp8 twice as large and closer to the original; as loaded "
                                     "keeps a checkpoint that is quantised already.")])

@@ -93,22 +93,25 @@ def common(checkpointing: bool = True) -> list[io.Input]:
 
 
 def adapter_extras() -> list[io.Input]:
-    """What every adapter technique may vary further."""
+    """What every adapter technique may vary further.
+
+    Optional, so that prompts saved before they existed still run.
+    """
     return [
-        io.Boolean.Input("rank_stabilised", default=False,
+        io.Boolean.Input("rank_stabilised", default=False, optional=True,
                          tooltip="Scales by alpha / square root of rank (rsLoRA), which keeps high "
                                  "ranks learning; leave it off below rank 32."),
-        io.Float.Input("rank_dropout", default=0.0, min=0.0, max=0.9, step=0.05,
+        io.Float.Input("rank_dropout", default=0.0, min=0.0, max=0.9, step=0.05, optional=True,
                        tooltip="Share of the ranks that each step leaves out; 0.1 to 0.3 holds "
                                "back learning few photos by heart."),
-        io.String.Input("block_ranks", default="", multiline=True,
+        io.String.Input("block_ranks", default="", multiline=True, optional=True,
                         tooltip="Other ranks for some layers, one `part of the layer's path = "
                                 "rank` per line, such as `output_blocks = 32`; 0 leaves layers "
                                 "out. Empty: the same rank everywhere."),
-        io.Boolean.Input("text_encoder", default=False,
+        io.Boolean.Input("text_encoder", default=False, optional=True,
                          tooltip="Teaches the text encoders too; Train then needs CLIP. It learns "
                                  "a name faster and forgets other words sooner."),
-        io.Float.Input("text_rate", default=0.5, min=0.01, max=10.0, step=0.05,
+        io.Float.Input("text_rate", default=0.5, min=0.01, max=10.0, step=0.05, optional=True,
                        tooltip="The text encoders' learning rate as a share of `learning_rate`; "
                                "published settings use 0.1 to 0.5."),
     ]

@@ -72,3 +72,15 @@ def test_every_node_has_a_help_page(node):
     text = page.read_text()
     for entry in node.GET_SCHEMA().inputs:
         assert f"`{entry.id}`" in text, f"{page.name} does not explain `{entry.id}`"
+
+
+@pytest.mark.parametrize("path", sorted((Path(likeness.__file__).parent / "workflows" / "api").glob(
+    "*.json")), ids=lambda path: path.stem)
+def test_a_shipped_workflow_gives_every_input_that_a_node_requires(path):
+    """Also what users have saved: inputs that came later must be optional."""
+    schemas = {_id(node): node.GET_SCHEMA() for node in NODES}
+    for entry in json.loads(path.read_text()).values():
+        known = schemas.get(entry["class_type"])
+        for socket in known.inputs if known else ():
+            assert socket.optional or socket.id in entry["inputs"], (
+                f"{entry['class_type']}.{socket.id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ def test_server_boots_and_imports_the_pack(host):
 
 
 def test_object_info_lists_every_node_of_the_pack(object_info):
-    nodes = asyncio.run(LikenessExtension().get_node_list())
+    # In a thread: the browser of other tests keeps an event loop running in this one.
+    with ThreadPoolExecutor() as pool:
+        nodes = pool.submit(asyncio.run, LikenessExtension().get_node_list()).result()
     listed = {name for name, info in object_info.items()
               if info["python_module"] == "custom_nodes.comfyui-likeness"}
     assert listed == {node.GET_SCHEMA().node_id for node in nodes}

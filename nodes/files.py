@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,5 +33,12 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         raise LikenessError(f"{path.name} could not be written to {path.parent} ({reason}); free "
                             "some disk space or choose another folder.") from err
     finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def forget_partials(path: Path) -> None:
+    """Delete what a killed process left of a file it was writing; no one else may be writing it."""
+    for partial in path.parent.glob(f"{glob.escape(path.name)}.*.part*"):
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

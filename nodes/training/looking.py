@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 from ..tensors import Conditioning
+from .divergence import Diverged, LossWatch
 from .export import checkpoint, lora
 from .export.keys import KeyStyle, layer_keys
 from .job import Job
@@ -39,6 +41,7 @@ class Watch:
         self._best: Mapping[str, torch.Tensor] | None = before.get("best")
         self._sums = list(before.get("sums", [0.0] * _QUARTERS))
         self._counts = list(before.get("counts", [0] * _QUARTERS))
+        self._loss = LossWatch(**before.get("loss", {}))
         self._spent = float(before.get("seconds", 0.0))
         self._started = time.monotonic()
         self._judge = None
@@ -71,11 +74,20 @@ class Watch:
         return min(self.trainer.recipe.steps, (self.trainer.step // every + 1) * every)
 
     def record(self, result: StepResult) -> None:
-        """Take note of a step's losses by noise level."""
+        """Take note of a step's losses by noise level.
+
+        Raises:
+            Diverged: the photos' loss has grown so much that the model is lost.
+        """
         for level, loss in zip(result.levels, result.sample_losses, strict=True):
             quarter = min(_QUARTERS - 1, int(level * _QUARTERS))
             self._sums[quarter] += loss
             self._counts[quarter] += 1
+        self._loss.record(statistics.fmean(result.sample_losses))
+        if self._loss.diverged:
+            raise Diverged(f"The loss has grown to {self._loss.growth:.0f} times that of the first "
+                           f"steps by step {result.step}, so the model is getting worse; lower the "
+                           "learning rate")
 
     @property
     def quarters(self) -> list[float | None]:
@@ -129,7 +141,8 @@ class Watch:
         """What a run needs to go on, as plain values and tensors."""
         kept = {} if self._best is None else {"best": dict(self._best)}
         return {"looks": [taken.as_dict() for taken in self.looks], "sums": self._sums,
-                "counts": self._counts, "seconds": self.seconds, **kept}
+                "counts": self._counts, "seconds": self.seconds,
+                "loss": {"first": self._loss.first, "last": self._loss.last}, **kept}
 
     def _time_is_over(self) -> str:
         return f"the time limit of {self.monitor.rule.minutes:g} minutes is over."

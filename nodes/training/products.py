@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import LikenessError
-from .adapters.group import Adapters
+from ..files import forget_partials
 from .export import checkpoint, diffusers, embedding, lora, text_lora
 from .export.keys import KeyStyle, layer_keys, text_keys
 from .export.metadata import TOLD, metadata
@@ -73,6 +74,22 @@ def _fields(path: Path) -> dict[str, str] | None:
         return None
 
 
+def check_folders(job: Job) -> None:
+    """Refuse a job whose files could not be written, before it trains for an hour.
+
+    Raises:
+        LikenessError: a folder cannot be written or made; the text names it.
+    """
+    wanted = [job.work_folder, *(job.folder(_FOLDERS[kind]) for kind in kinds(job))]
+    for folder in dict.fromkeys(wanted):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as err:
+            raise LikenessError(f"The folder {folder} cannot be written ({err.strerror or err}); "
+                                "allow it or choose another one before training.") from err
+
+
 def save(job: Job, trainer: Trainer, key: str, said: Mapping[str, Any]) -> Products:
     """Save and prove everything a run has learned.
 
@@ -83,6 +100,8 @@ def save(job: Job, trainer: Trainer, key: str, said: Mapping[str, Any]) -> Produ
         LikenessError: a full disk, or a file that does not load as it was trained.
     """
     files = paths(job, key)
+    for path in files.values():
+        forget_partials(path)
 
     def fields(kind: str) -> dict[str, str]:
         return metadata(job.model, job.training_set, job.subject, job.recipe, job.seed, job.name,
@@ -144,21 +163,24 @@ def _lora_tensors(job: Job, trainer: Trainer) -> dict[str, torch.Tensor]:
 def _take_over(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> None:
     """Give the trainer the values of the files, in place."""
     if "lora" in files:
-        if job.key_style is KeyStyle.DIFFUSERS:
-            raise ValueError("what is cut into diffusers' layers cannot be put together again")
-        tensors, _ = lora.read_lora(files["lora"])
-        parts: list[tuple[Adapters, dict[str, str]]] = [
-            (trainer.adapters, layer_keys(trainer.patcher, trainer.adapters.layers,
-                                          job.key_style))]
-        text = None if trainer.text is None else trainer.text.encoders.adapters
-        if text is not None:
-            parts.append((text, text_keys(job.clip, text.layers, job.key_style)))
-        for adapters, names in parts:
-            lora.take_over(tensors, adapters, names)
+        _take_over_lora(job, trainer, lora.read_lora(files["lora"])[0])
     if "checkpoint" in files:
         checkpoint.take_over(files["checkpoint"], trainer)
     if "embedding" in files:
         embedding.take_over(files["embedding"], trainer.text.encoders)
+
+
+def _take_over_lora(job: Job, trainer: Trainer, tensors: Mapping[str, torch.Tensor]) -> None:
+    text = None if trainer.text is None else trainer.text.encoders.adapters
+    if job.key_style is KeyStyle.DIFFUSERS:
+        diffusers.take_over_network(tensors, trainer.patcher, trainer.adapters)
+        if text is not None:
+            diffusers.take_over_text(tensors, job.clip, text)
+        return
+    lora.take_over(tensors, trainer.adapters,
+                   layer_keys(trainer.patcher, trainer.adapters.layers, job.key_style))
+    if text is not None:
+        lora.take_over(tensors, text, text_keys(job.clip, text.layers, job.key_style))
 
 
 def _proven(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> Products:

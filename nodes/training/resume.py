@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LikenessError
-from ..files import write_whole
+from ..files import forget_partials, write_whole
 from .job import ANEW, Job, differences
 from .loop import Trainer
 from .state import read_state, write_state
@@ -28,6 +28,7 @@ class Saved:
     def __init__(self, job: Job, key: str, inputs: Mapping[str, Any]) -> None:
         self.job, self.key, self.inputs = job, key, inputs
         self.path = job.work_folder / f"{key[:16]}.state"
+        self.step = 0  # of the state on disk
         self._written, self._took = -math.inf, 0.0  # when the last write ended, and its seconds
 
     @property
@@ -42,6 +43,7 @@ class Saved:
             LikenessError: the state is damaged or of another run, or an unfinished run of the same
                 name was made from other inputs; the text says which.
         """
+        forget_partials(self.path)
         state = read_state(self.path)
         if state is None:
             if self.job.unfinished != ANEW:
@@ -54,6 +56,7 @@ class Saved:
             self.delete()
             return None
         trainer.restore(state)
+        self.step = state.step
         logger.info("Training of %s goes on after step %d.", self.job.name, state.step)
         return state.extra
 
@@ -72,6 +75,7 @@ class Saved:
         write_state(self.path, trainer.state(self.key, **extra))
         note = {"name": self.job.name, "step": trainer.step, "inputs": self.inputs}
         write_whole(self.note, lambda partial: partial.write_text(json.dumps(note)))
+        self.step = trainer.step
         self._written, self._took = time.monotonic(), time.monotonic() - started
 
     def keep(self, trainer: Trainer, **extra: Any) -> None:

@@ -13,6 +13,7 @@ from .. import runtime
 from ..errors import LikenessError
 from . import products
 from .data import seeded
+from .divergence import Diverged
 from .export.lora import FILE_TYPES
 from .identity_loss import IdentityLoss, target_of
 from .job import Job, Outcome, check, run_inputs, run_key
@@ -45,7 +46,8 @@ def run(job: Job, on_step: Callable[[StepResult], None],
 
     Raises:
         LikenessError: inputs that cannot train, an unfinished run with other inputs, a loss that
-            is no number, memory that ran out, a full disk, a file that does not load as trained.
+            is no number or grows without bound, memory that ran out, a folder that cannot be
+            written, a full disk, a file that does not load as trained.
     """
     if job.file_type not in FILE_TYPES:
         raise LikenessError(f"`file_precision` must be one of {', '.join(FILE_TYPES)}, got "
@@ -61,6 +63,7 @@ def run(job: Job, on_step: Callable[[StepResult], None],
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
         return _outcome(made, told, report(job, trainer, made, key, told, plan, reused=True))
     check_fits(plan, free_bytes(trainer))
+    products.check_folders(job)
     saved = Saved(job, key, inputs)
     extra = saved.restore(trainer) or {}
     started_at = trainer.step
@@ -118,6 +121,10 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                     on_step(result)
                     if watch.out_of_time:
                         break
+    except Diverged as err:  # its state would only go on getting worse
+        kept = (f"what was learned up to step {saved.step} is kept" if saved.step else
+                "nothing was worth keeping")
+        raise Diverged(f"{err} ({kept}).") from err
     except runtime.OutOfMemory as err:
         saved.keep(trainer, watch=watch.state())
         raise LikenessError(out_of_memory(trainer)) from err

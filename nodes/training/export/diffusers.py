@@ -86,6 +86,40 @@ def text_tensors(clip: Any, adapters: Adapters, dtype: torch.dtype) -> dict[str,
     return tensors
 
 
+def take_over_network(tensors: Mapping[str, torch.Tensor], model: Any, adapters: Adapters) -> None:
+    """Give adapters the values of `network_tensors`, the parts of fused layers joined again.
+
+    Raises:
+        KeyError: a layer is missing.
+        RuntimeError: a layer has another shape.
+    """
+    unet = _is_unet(model)
+    for path, parts in network_parts(model, adapters.layers).items():
+        layer = adapters.layers[path]
+        down, up = (torch.zeros_like(factor) for factor in _factors(path, layer))
+        for part in parts:
+            key_down, key_up = _unet_keys(part.name) if unet else _transformer_keys(part.name)
+            rows = tensors[key_up].float()
+            rows = rows if part.reorder is None else part.reorder(rows)
+            (up if part.rows is None else up.narrow(0, *part.rows)).copy_(rows.reshape(
+                len(rows), *up.shape[1:]))
+            down = tensors[key_down].float()
+        _give(layer, down, up)
+
+
+def take_over_text(tensors: Mapping[str, torch.Tensor], clip: Any, adapters: Adapters) -> None:
+    """Give adapters the values of `text_tensors`.
+
+    Raises:
+        KeyError: a layer is missing.
+        RuntimeError: a layer has another shape.
+    """
+    for path, key in text_keys(clip, adapters.layers, KeyStyle.DIFFUSERS).items():
+        down, up = (tensors[f"{key}.lora_linear_layer.{name}.weight"].float()
+                    for name in ("down", "up"))
+        _give(adapters.layers[path], down, up)
+
+
 def file_tensors(model: Any, adapters: Adapters, style: KeyStyle,
                  dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """What was learned about a MODEL's network as file tensors in a style.
@@ -108,9 +142,18 @@ def _factors(path: str, layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor
         raise LikenessError("Only LoRA has a file in diffusers' layout, and layer "
                             f"`{path}` learns in another way; save with the keys `kohya`.")
     down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
-    # Half to each: a small scale in one of them alone would push half-precision values to zero.
-    root = (float(tensors["alpha"]) / len(down)) ** 0.5
+    root = _root(tensors)
     return down * root, up * root
+
+
+def _root(tensors: Mapping[str, torch.Tensor]) -> float:
+    """The scale goes half to each: one of them alone would have half-precision values at zero."""
+    return (float(tensors["alpha"]) / len(tensors["lora_down.weight"])) ** 0.5
+
+
+def _give(layer: AdapterLayer, down: torch.Tensor, up: torch.Tensor) -> None:
+    root = _root(layer.to_file(torch.float32))
+    layer.from_file({"lora_down.weight": down / root, "lora_up.weight": up / root})
 
 
 def _is_unet(model: Any) -> bool:

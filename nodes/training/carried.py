@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -55,12 +56,20 @@ def _is_closed_somewhere(part: Any) -> bool:
 
 def _parts(value: Any) -> Iterator[Any]:
     yield value
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _parts(getattr(value, field.name))
-    elif isinstance(value, tuple):
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
         for part in value:
             yield from _parts(part)
+    elif dataclasses.is_dataclass(value) or _is_term(value):
+        for part in vars(value).values():
+            yield from _parts(part)
+
+
+def _is_term(value: Any) -> bool:
+    """Whether a value is what an attention patch adds: terms need be no dataclasses."""
+    return callable(value) and hasattr(value, "to") and hasattr(value, "__dict__") and not (
+        isinstance(value, (type, torch.nn.Module, torch.Tensor)))
 
 
 def training_options(model_options: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -77,9 +86,16 @@ def _normal(value: Any) -> Any:
     """The same value with tensors that autograd may save."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
-    if isinstance(value, tuple):
-        return tuple(_normal(part) for part in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, SigmaWindow):
-        return dataclasses.replace(value, **{field.name: _normal(getattr(value, field.name))
-                                             for field in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {name: _normal(part) for name, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_normal, value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_normal, value))
+    if isinstance(value, SigmaWindow) or isinstance(value, type):
+        return value
+    if dataclasses.is_dataclass(value) or _is_term(value):
+        made = copy.copy(value)
+        vars(made).update({name: _normal(part) for name, part in vars(value).items()})
+        return made
     return value

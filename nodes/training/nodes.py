@@ -42,6 +42,7 @@ from .preset_nodes import NODES as PRESETS
 from .products import kinds
 from .recipe_nodes import NODES as RECIPES
 from .recipes.base import Recipe
+from .start_nodes import NODES as START
 
 _OUTPUT, _MODELS = "output/loras", "models/loras"
 _SHOW_EVERY = 1.0  # seconds between lines on the node
@@ -236,5 +237,5 @@ def _work_folder(subject: Subject) -> Path:
     return runtime.output_directory() / "likeness" / subject.folder_name / "training"
 
 
-NODES: list[type[io.ComfyNode]] = [*RECIPES, *PRESETS, *OPTIONS, *CLASS_PHOTOS, *MONITOR, TrainNode,
-                                   *APPLY, *KOHYA]
+NODES: list[type[io.ComfyNode]] = [*RECIPES, *PRESETS, *OPTIONS, *CLASS_PHOTOS, *MONITOR, *START,
+                                   TrainNode, *APPLY, *KOHYA]

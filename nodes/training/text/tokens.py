@@ -55,7 +55,7 @@ class TokenRows(nn.Module):
 
     Raises:
         LikenessError: no encoder takes embeddings, one does not know the initial word, or the
-            given rows have another shape.
+            given rows have another shape or are for none of the encoders.
     """
 
     def __init__(self, clip: Any, settings: TokenSettings, trigger: str, class_noun: str,
@@ -67,6 +67,10 @@ class TokenRows(nn.Module):
         self.settings, self.trigger = settings, trigger.strip()
         self.clip, self.encoders = clip, encoders(clip)
         self.encoders = self._that_take_rows()
+        names = [encoder.name for encoder in self.encoders]
+        if start is not None and not set(start) & set(names):
+            raise LikenessError(f"The rows to start from are for {', '.join(start)}, this CLIP has "
+                                f"{', '.join(names)}; make them with this CLIP.")
         word = settings.initial_word.strip() or class_noun
         first = {encoder.name: self._first_rows(encoder, word, start) for encoder in self.encoders}
         self.rows = nn.ParameterDict({name: nn.Parameter(rows.to(device).clone())

@@ -1,0 +1,1 @@
+"""What a new word starts from: what an encoder knows of the person already."""

@@ -20,7 +20,7 @@ sys.path.insert(0, {comfyui!r})
 import comfy.options
 comfy.options.enable_args_parsing()
 sys.argv = ["probe", "--cpu"]
-import comfy.sd, comfy_api.latest, folder_paths
+import comfy.sd, comfy.sample, comfy_api.latest, folder_paths  # a host has them before any pack
 import importlib.util
 before = set(sys.modules)
 started = time.process_time()

@@ -121,9 +121,9 @@ def look(text: TextEncoders, image: torch.Tensor, names: Sequence[str], steps: i
         image: (D,) from `image_embedding`.
         names: of the encoders that are `comparable`.
     """
-    image = image.to(text.device)
     fits = [encoder for encoder in text.tokens.encoders if encoder.name in names]
     with torch.inference_mode(False), torch.enable_grad(), Scope() as scope:
+        image = image.detach().to(text.device).clone()  # one from a prompt's mode cannot be saved
         _attach(scope, text)
         before = _nearness(text, fits, image)
         _optimise(text, fits, image, steps, on_step)

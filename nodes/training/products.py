@@ -136,15 +136,17 @@ def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, 
     if any(fields is None for fields in said):
         return None
     untrained = trainer.learner.tensors()
-    try:
-        run = {name: json.loads(said[0][f"likeness.{name}"]) for name in TOLD}
-        _take_over(job, trainer, files)
-        return _proven(job, trainer, files), run
-    except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as err:
-        names = ", ".join(path.name for path in files.values())
-        logger.warning("%s is damaged (%s); its run is trained anew.", names, err)
-        trainer.learner.load_tensors(untrained)
-        return None
+    # An average would else stand in for the values that are read.
+    with trainer.learner.evaluated():
+        try:
+            run = {name: json.loads(said[0][f"likeness.{name}"]) for name in TOLD}
+            _take_over(job, trainer, files)
+            return _proven(job, trainer, files), run
+        except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as err:
+            names = ", ".join(path.name for path in files.values())
+            logger.warning("%s is damaged (%s); its run is trained anew.", names, err)
+            trainer.learner.load_tensors(untrained)
+    return None
 
 
 def _lora_tensors(job: Job, trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -21,6 +21,8 @@ from .layer import AdapterLayer, frozen_weight, rank_within, take
 from .low_rank import low_rank, scaled
 from .recomputed import changed
 
+# How many rows of a product take as long as reading and writing a changed weight: measured.
+_PASSES = 150
 # The loader divides by a column's length plus this, in float32.
 _EPSILON = torch.finfo(torch.float32).eps
 
@@ -28,8 +30,8 @@ _EPSILON = torch.finfo(torch.float32).eps
 class LoRALayer(AdapterLayer):
     """One adapter: down (rank, in, ...) random, up (out, rank) zero.
 
-    Where the rank is large for the layer the product `up down` is cheaper than the two thin ones,
-    and such layers add it to W instead.
+    Where the rank is large for the layer and the input long, the product `up down` is cheaper than
+    the two thin ones, and such layers add it to W instead.
 
     Raises:
         LikenessError: the rank exceeds what the layer can hold.
@@ -67,13 +69,27 @@ class LoRALayer(AdapterLayer):
     def rate_factor(self, name: str) -> float:
         return self.plus_ratio if name == "up" else 1.0
 
+    def _adds_to_weight(self, module: nn.Module, x: torch.Tensor) -> bool:
+        # In half precision the base has its own product anyway, and the thin ones cost less.
+        if not self.materialise or x.dtype != torch.float32:
+            return False
+        # Beside the weight's gradient, which is a product with every row of x, the sum is formed
+        # and taken apart: products with the rank's rows, and passes over memory worth that many.
+        linear = frozen.is_linear(module)
+        rows = x.numel() // x.shape[-1 if linear else 1]
+        if not linear:
+            rows //= math.prod(module.stride)
+        outputs, inputs = self.shape[0], math.prod(self.shape[1:])
+        rank = len(self.down)
+        return 3 * rows * rank * (inputs + outputs) >= inputs * outputs * (
+            rows + 4 * rank + _PASSES)
+
     def _product(self, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
         return (up @ down.flatten(1)).mul(self.scale).reshape(self.shape)
 
     def _run(self, module: nn.Module, x: torch.Tensor, up: torch.Tensor,
              columns: torch.Tensor | None = None) -> torch.Tensor:
-        # In half precision the base has its own product anyway, and the thin ones cost less.
-        if not (self.materialise and x.dtype == torch.float32):
+        if not self._adds_to_weight(module, x):
             return low_rank(module, x, self.down, up, self.scale, columns)
         if columns is not None:
             x = scaled(x, columns, -1 if frozen.is_linear(module) else 1)

@@ -94,7 +94,7 @@ def test_an_adapted_layer_equals_the_changed_weight(rank, needs_input_gradient):
     lora = _lora(layer, rank, 0.7, seed=1)
     nn.init.normal_(lora.up)
     assert lora.materialise == (rank == 20)
-    x = torch.randn(2, 5, 24, requires_grad=needs_input_gradient)
+    x = torch.randn(2, 200, 24, requires_grad=needs_input_gradient)
     expected = F.linear(x, layer.weight + 0.7 * lora.up @ lora.down, layer.bias)
     inputs = [lora.down, lora.up] + ([x] if needs_input_gradient else [])
     truth = torch.autograd.grad(expected.square().sum(), inputs)

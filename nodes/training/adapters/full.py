@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from .. import frozen
 from ..recipes.whole import DreamBoothRecipe
-from .layer import AdapterLayer, frozen_weight, take
+from .layer import AdapterLayer, take
 from .operation import bias_gradient, input_gradient, operate, padded, weight_gradient
 
 
@@ -26,9 +26,10 @@ class FullLayer(AdapterLayer):
     def __init__(self, path: str, module: nn.Module, recipe: DreamBoothRecipe,
                  generator: torch.Generator, device: torch.device) -> None:
         super().__init__(module)
-        self.weight = nn.Parameter(frozen_weight(module, device))
-        bias = None if module.bias is None else frozen.read_weight(module, self.weight)[1]
-        self.bias = None if bias is None else nn.Parameter(bias.detach().float().clone())
+        weight, bias, stream = frozen.read_weight(module, torch.empty(0, device=device))
+        self.weight = nn.Parameter(_copy(weight, module.weight).reshape(self.shape))
+        self.bias = None if bias is None else nn.Parameter(_copy(bias, module.bias))
+        frozen.release(module, weight, bias, stream)
 
     def difference(self, weight: torch.Tensor,
                    rounded_to: torch.dtype = torch.float32) -> torch.Tensor:
@@ -44,6 +45,18 @@ class FullLayer(AdapterLayer):
     def forward(self, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
         x, padding = padded(module, x)
         return _OwnWeight.apply(x, self.weight, self.bias, module, padding)
+
+
+def _copy(value: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+    """A float32 copy of a value, on the grid of the format that its file keeps it in.
+
+    The host rounds a patched weight when it loads it whole, and does not when it streams it; what
+    is learned must start from the same values either way.
+    """
+    value = value.detach()
+    if stored.dtype in (torch.float16, torch.bfloat16):
+        value = value.to(stored.dtype)
+    return value.to(torch.float32, copy=True)
 
 
 class _OwnWeight(torch.autograd.Function):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..errors import LikenessError
 from ..sockets import TrainingItem
 from ..tensors import Conditioning
 
@@ -46,9 +47,21 @@ def model_conds(base: Any, conditioning: Conditioning, item: TrainingItem, laten
             for name, cond in encoded.items()}
 
 
-def stored(conds: ModelConds) -> ModelConds:
-    """A copy in main memory that autograd may save, also of tensors born under inference mode."""
-    return {name: type(cond)(_normal(cond.cond)) for name, cond in conds.items()}
+def stored(conds: ModelConds, known: ModelConds | None = None) -> ModelConds:
+    """A copy in main memory that autograd may save, also of tensors born under inference mode.
+
+    Args:
+        known: stored conditionings of the same text; what is equal is shared with them, since a
+            large encoder's text takes megabytes.
+    """
+    made = {name: type(cond)(_normal(cond.cond)) for name, cond in conds.items()}
+    return {name: known[name] if known and name in known and _equal(known[name].cond, cond.cond)
+            else cond for name, cond in made.items()}
+
+
+def _equal(first: Any, second: Any) -> bool:
+    return isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor) and (
+        torch.equal(first, second))
 
 
 def _normal(value: Any) -> Any:
@@ -66,8 +79,16 @@ def compatible(first: ModelConds, second: ModelConds) -> bool:
 
 
 def batch(rows: Sequence[ModelConds], device: torch.device) -> Mapping[str, Any]:
-    """Arguments of `apply_model` with one row per sample, on the compute device."""
+    """Arguments of `apply_model` with one row per sample, on the compute device.
+
+    Raises:
+        LikenessError: the rows cannot stand in one batch.
+    """
     first, *others = rows
+    if not all(compatible(first, row) for row in others):
+        raise LikenessError("The captions of one batch have encodings of different lengths, which "
+                            "this model's text encoder cannot train together; set `batch_size` to "
+                            "1 and raise `accumulate` instead.")
     joined = {name: cond.concat([row[name] for row in others]) for name, cond in first.items()}
     return {name: _to(value, device) for name, value in joined.items()}
 

@@ -78,7 +78,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
                             "it again or set `class_word_weight` to 0.")
     try:
         texts = {key: read_conditioning(path) for key, path in training_set.conditionings.items()}
-        return [_sample(base, item, texts, recipe, device) for item in training_set.items]
+        known: dict[str, conds.ModelConds] = {}
+        return [_sample(base, item, texts, recipe, device, known) for item in training_set.items]
     except (OSError, KeyError) as err:
         raise LikenessError(f"The training set in {training_set.folder} is incomplete ({err}); "
                             "change a setting of Prepare Training or restart ComfyUI, so that it "
@@ -86,7 +87,7 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
 
 
 def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Recipe,
-            device: torch.device) -> Sample:
+            device: torch.device, known: dict[str, conds.ModelConds]) -> Sample:
     raw, mask = read_latent(item.latent_file)
     channels = base.latent_format.latent_channels
     if raw.shape[0] != channels:
@@ -100,8 +101,8 @@ def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Rec
     def encode(key: str) -> conds.ModelConds:
         text = texts[key]
         try:
-            return conds.stored(conds.model_conds(base, text, item, latent, recipe.guidance,
-                                                  device))
+            made = conds.model_conds(base, text, item, latent, recipe.guidance, device)
+            return known.setdefault(key, conds.stored(made, known.get(key)))
         except KeyError as err:
             raise LikenessError(f"The captions' encoding lacks {err}, which this model needs; run "
                                 "Prepare Training with its own CLIP.") from err

@@ -18,6 +18,10 @@ class Diverged(LikenessError):
     """A run has made its model worse than it was; its present state is not worth keeping."""
 
 
+class NotANumber(LikenessError):
+    """A loss or gradient is no number; the state before that step may be lost already."""
+
+
 class LossWatch:
     """Compares the photos' own loss of the last steps with that of the first.
 

@@ -30,7 +30,7 @@ Points = Sequence[tuple[float, float]]  # of `TrainingItem.points`, pixels of th
 
 # Latent cells decoded round the chip, so that what a decoder's convolutions see is the picture.
 _MARGIN = 4
-_RECOGNISER = "dlib"
+RECOGNISER = "dlib"
 
 
 def target_of(subject: Subject) -> np.ndarray:
@@ -40,8 +40,8 @@ def target_of(subject: Subject) -> np.ndarray:
     and expression, for which the training loss already asks; the centre is what the photos share.
     Held-out photos stay out, they judge.
     """
-    rows = subject_embeddings(subject, _RECOGNISER)[:len(subject.references)]
-    return centre(rows, _RECOGNISER)
+    rows = subject_embeddings(subject, RECOGNISER)[:len(subject.references)]
+    return centre(rows, RECOGNISER)
 
 
 class IdentityLoss:

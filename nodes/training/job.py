@@ -13,7 +13,7 @@ import torch
 
 from ..errors import LikenessError
 from ..sockets import EMPTY, Subject, TrainingSet
-from ..tensors import text_fingerprint
+from ..tensors import fingerprint, text_fingerprint
 from .export.embedding import check_name
 from .export.keys import KeyStyle
 from .loop import Trainer
@@ -89,9 +89,20 @@ def run_inputs(job: Job, trainer: Trainer) -> dict[str, Any]:
         "monitor": None if job.monitor is None else job.monitor.as_dict(),
         "token start": None if job.token_start is None else job.token_start.key,
     }
-    if trainer.text is not None:
+    tuned, watched = job.recipe.method == "dreambooth", job.monitor is not None
+    if trainer.text is not None or tuned or watched:
         found["text encoder"] = text_fingerprint(job.clip)
+    if trainer.identity is not None or tuned or watched:
+        found["VAE"] = fingerprint(job.vae.first_stage_model.state_dict())
+    if trainer.identity is not None or watched:  # who the recogniser looks for
+        found["subject's photos"] = [[photo.sha256 for photo in photos] for photos in (
+            job.subject.references, job.subject.held_out)]
     return found
+
+
+def without_files(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs that decide what is learned, whatever kind of file it is saved in."""
+    return {name: value for name, value in inputs.items() if name != "file"}
 
 
 def run_key(inputs: Mapping[str, Any]) -> str:
@@ -150,6 +161,8 @@ def check(job: Job) -> None:
         raise LikenessError("`class_word_weight` and `outside_weight` hold the model back from "
                             "what it learns, and textual inversion teaches it nothing; set both "
                             "to 0.")
+    if job.class_set is not None:
+        _check_class_set(job)
     words = recipe.tokens is not None or getattr(recipe, "text_encoder", False)
     needs = {"clip": words or job.monitor is not None or recipe.method == "dreambooth",
              "vae": recipe.identity_weight > 0 or job.monitor is not None
@@ -159,3 +172,12 @@ def check(job: Job) -> None:
             raise LikenessError(f"This run needs `{name}`; connect {name.upper()} to Train.")
     if job.unfinished not in (CONTINUE, ANEW):
         raise LikenessError(f"`unfinished` must be {CONTINUE} or {ANEW}, got {job.unfinished}.")
+
+
+def _check_class_set(job: Job) -> None:
+    if job.recipe.method == "textual inversion":
+        raise LikenessError("Class photos hold the model back from what it learns, and textual "
+                            "inversion teaches it nothing; disconnect them.")
+    if job.class_set.trigger:
+        raise LikenessError(f"The set at `class_photos` shows `{job.class_set.subject}` (trigger "
+                            f"{job.class_set.trigger}) and not the class; connect Class Photos.")

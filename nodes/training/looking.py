@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..files import write_whole
 from ..tensors import Conditioning
 from .divergence import Diverged, LossWatch
 from .export import checkpoint, lora
@@ -27,20 +30,25 @@ class Watch:
     """Follows a run: takes the monitor's looks, keeps the best state, decides when it is over.
 
     Args:
+        key: of what is learned; other runs of the name have pictures of their own.
         before: what `state` gave when the run was interrupted.
 
     Attributes:
         looks: all of them so far, in order.
     """
 
-    def __init__(self, job: Job, trainer: Trainer, before: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, job: Job, trainer: Trainer, key: str,
+                 before: Mapping[str, Any] | None = None) -> None:
         before = before or {}
         self.job, self.trainer, self.monitor = job, trainer, job.monitor
-        self.folder = job.work_folder / "looks" / job.name
+        self.folder = job.work_folder / "looks" / f"{job.name}-{key[:8]}"
         self.looks = [Look.from_dict(plain, self.folder) for plain in before.get("looks", ())]
         self._best: Mapping[str, torch.Tensor] | None = before.get("best")
         self._sums = list(before.get("sums", [0.0] * _QUARTERS))
         self._counts = list(before.get("counts", [0] * _QUARTERS))
+        self.history: list[dict[str, Any]] = list(before.get("history", ()))
+        self._seconds: list[tuple[float, bool]] = []  # of this call's steps; identity asked
+        self._clip = _LearnedClip(job, trainer)
         self._loss = LossWatch(**before.get("loss", {}))
         self._spent = float(before.get("seconds", 0.0))
         self._started = time.monotonic()
@@ -83,11 +91,37 @@ class Watch:
             quarter = min(_QUARTERS - 1, int(level * _QUARTERS))
             self._sums[quarter] += loss
             self._counts[quarter] += 1
+        self.history.append({"step": result.step, "loss": result.loss, "terms": result.terms,
+                             "learning_rate": result.learning_rate,
+                             "gradient_norm": result.gradient_norm})
+        self._seconds.append((result.seconds, "identity" in result.terms))
         self._loss.record(statistics.fmean(result.sample_losses))
         if self._loss.diverged:
             raise Diverged(f"The loss has grown to {self._loss.growth:.0f} times that of the first "
                            f"steps by step {result.step}, so the model is getting worse; lower the "
                            "learning rate")
+
+    @property
+    def seconds_per_step(self) -> dict[str, float | None]:
+        """Medians of this call's steps: all of them, and those with and without a recogniser."""
+        def median(values: list[float]) -> float | None:
+            return round(statistics.median(values), 4) if values else None
+
+        return {"all": median([seconds for seconds, _ in self._seconds]),
+                "with_identity": median([seconds for seconds, asked in self._seconds if asked]),
+                "without_identity": median([seconds for seconds, asked in self._seconds
+                                            if not asked])}
+
+    def write_history(self, key: str) -> Path:
+        """Write every step's loss by term, rate and gradient norm, and every look, as JSON.
+
+        Raises:
+            LikenessError: the folder cannot be written.
+        """
+        path = history_path(self.job, key)
+        told = {"steps": self.history, "looks": [taken.as_dict() for taken in self.looks]}
+        write_whole(path, lambda partial: partial.write_text(json.dumps(told)))
+        return path
 
     @property
     def quarters(self) -> list[float | None]:
@@ -103,7 +137,7 @@ class Watch:
                 self.monitor.due(trainer.step, trainer.recipe.steps) or self.out_of_time):
             return None
         with trainer.learner.evaluated():
-            taken = look(self._model(), _LearnedClip(self.job, trainer), self.job.vae,
+            taken = look(self._model(), self._clip, self.job.vae,
                          self.job.subject, self.monitor, trainer.step, self._judge,
                          self._training_size(), on_picture)
             self.looks.append(taken.saved(self.folder))
@@ -141,6 +175,7 @@ class Watch:
         """What a run needs to go on, as plain values and tensors."""
         kept = {} if self._best is None else {"best": dict(self._best)}
         return {"looks": [taken.as_dict() for taken in self.looks], "sums": self._sums,
+                "history": self.history,
                 "counts": self._counts, "seconds": self.seconds,
                 "loss": {"first": self._loss.first, "last": self._loss.last}, **kept}
 
@@ -169,21 +204,30 @@ class Watch:
                    key=lambda size: size[0] * size[1])
 
 
+def history_path(job: Job, key: str) -> Path:
+    """Where a run's steps and looks are written."""
+    return job.work_folder.parent / "runs" / f"{job.name}-{key[:8]}.json"
+
+
 class _LearnedClip:
     """Speaks like the host's CLIP, and encodes with what the text encoders have learned so far."""
 
     def __init__(self, job: Job, trainer: Trainer) -> None:
         self.clip = job.clip
+        self.known: dict[str, Conditioning] = {}  # of encoders that learn nothing
         self.encoders = None if trainer.text is None else trainer.text.encoders
 
     def tokenize(self, text: str) -> Any:
-        """What `encode_from_tokens_scheduled` takes."""
-        return self.clip.tokenize(text) if self.encoders is None else text
+        """What `encode_from_tokens_scheduled` takes: the text itself."""
+        return text
 
     def encode_from_tokens_scheduled(self, tokens: Any) -> Conditioning:
         """The encoding of a text."""
         if self.encoders is None:
-            return self.clip.encode_from_tokens_scheduled(tokens)
+            if tokens not in self.known:
+                self.known[tokens] = self.clip.encode_from_tokens_scheduled(
+                    self.clip.tokenize(tokens))
+            return self.known[tokens]
         self.encoders.prepare()
         with Scope() as scope:
             self.encoders.attach(scope)

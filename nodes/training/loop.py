@@ -21,6 +21,7 @@ from .adapters.group import LAYERS, Adapters
 from .carried import check_trainable, training_options
 from .data import Batch, Sample, choose_captions, collate, load_samples, seeded
 from .denoise import denoise, probe
+from .divergence import NotANumber
 from .learner import Learner
 from .losses import Objective
 from .memory import ACTIVATIONS
@@ -113,7 +114,7 @@ class Trainer:
         Close the generator (`contextlib.closing`) when leaving it early.
 
         Raises:
-            LikenessError: loss or gradient is no longer a number.
+            NotANumber: of a loss or gradient.
             OutOfMemory: the host's own, for the caller to explain.
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
@@ -199,7 +200,10 @@ class Trainer:
             keys = [sample.item.class_key for sample in batch.samples]
             before = collate(batch.samples, keys, self.device).conds
             now = self._collate(batch.samples, keys).conds
-        return self.objective.photo_terms(batch, sigmas, noise, now, before)
+        plain = batch.conds
+        if self.recipe.outside_weight > 0 and self.text is not None:
+            plain = collate(batch.samples, batch.captions, self.device).conds
+        return self.objective.photo_terms(batch, sigmas, noise, plain, now, before)
 
     def _predict_before(self, noisy: torch.Tensor, sigmas: torch.Tensor,
                         conds: Mapping[str, Any]) -> torch.Tensor:
@@ -316,10 +320,9 @@ class Trainer:
             return
         levels = ", ".join(f"{sigma:.3g}" for sigma in sigmas.tolist())
         photos = ", ".join(photo for batch in batches for photo in batch.photos)
-        raise LikenessError(
+        raise NotANumber(
             f"The {what} of step {self.step + 1} is not a number (photo {photos}; noise level "
-            f"{levels}); what was learned up to step {self.step} is kept. Lower the learning rate "
-            "or take that photo out.")
+            f"{levels}); lower the learning rate or take that photo out")
 
     def memory_required(self) -> int:
         """Bytes to keep free beside the weights; the host places the weights by it."""

@@ -35,6 +35,7 @@ class Objective:
     identity: IdentityDistance | None = None
 
     def photo_terms(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor,
+                    plain_conds: Mapping[str, Any] | None = None,
                     class_conds: Mapping[str, Any] | None = None,
                     class_conds_before: Mapping[str, Any] | None = None,
                     ) -> dict[str, torch.Tensor]:
@@ -42,6 +43,7 @@ class Objective:
 
         Args:
             noise: (B, C, ...) standard normal, with any offset.
+            plain_conds: of the captions, from the text encoders as they were.
             class_conds, class_conds_before: of the captions with the class word alone, from the
                 text encoders as they are and as they were.
         """
@@ -51,7 +53,7 @@ class Objective:
         weight = objectives.face_weight(batch.masks, recipe.background)
         terms = {"photo": self._cost(estimate, batch.latents, sigmas, weight)}
         if recipe.outside_weight > 0:
-            before = self.predict_before(noisy, sigmas, batch.conds)
+            before = self.predict_before(noisy, sigmas, plain_conds or batch.conds)
             drift = self._drift(estimate, before, sigmas)
             terms["outside"] = recipe.outside_weight * objectives.masked_mean(
                 drift, 1 - batch.masks)

@@ -225,14 +225,15 @@ def look(model: Any, clip: Any, vae: Any, subject: Subject, monitor: Monitor, st
         runtime.Interrupted: the user pressed cancel.
     """
     size = latent_size(vae, monitor.width or training_size[0],
-                                monitor.height or training_size[1])
+                       monitor.height or training_size[1])
     texts = monitor.texts(subject)
     encoded = {text: encode_text(clip, text) for text in {*texts, monitor.negative}}
     seeds = [monitor.seed + index for index in range(monitor.pictures)]
+    # All latents first: model and VAE would take each other's place on a small card.
+    latents = [sample(model, encoded[text], encoded[monitor.negative], size, seed,
+                      monitor.sampling) for text, seed in zip(texts, seeds, strict=True)]
     seen = []
-    for text, seed in zip(texts, seeds, strict=True):
-        latent = sample(model, encoded[text], encoded[monitor.negative], size, seed,
-                                 monitor.sampling)
+    for latent in latents:
         seen.append(decode(vae, latent))
         on_picture(len(seen), seen[-1])
     return judged(seen, texts, seeds, step, judge)

@@ -74,6 +74,23 @@ def _fields(path: Path) -> dict[str, str] | None:
         return None
 
 
+def check_names(job: Job, trainer: Trainer) -> None:
+    """Refuse a job whose LoRA file has no name for a layer, before it trains for an hour.
+
+    Raises:
+        LikenessError: the host's or diffusers' loader has no name for a layer of the style.
+    """
+    if "lora" not in kinds(job):
+        return
+    text = None if trainer.text is None else trainer.text.encoders.adapters
+    if job.key_style is KeyStyle.DIFFUSERS:
+        diffusers.network_parts(trainer.patcher, trainer.adapters.layers)
+    else:
+        layer_keys(trainer.patcher, trainer.adapters.layers, job.key_style)
+    if text is not None:
+        text_keys(job.clip, text.layers, job.key_style)
+
+
 def check_folders(job: Job) -> None:
     """Refuse a job whose files could not be written, before it trains for an hour.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from ..sockets import EMPTY
 from . import objectives
+from .identity_loss import RECOGNISER
 from .job import Job
 from .loop import Trainer
 from .memory import MemoryPlan
@@ -14,13 +16,13 @@ from .products import Products
 
 
 def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[str, Any],
-           plan: MemoryPlan, seconds: Sequence[float] = (), started_at: int = 0,
+           plan: MemoryPlan, seconds: Mapping[str, float | None] = EMPTY, started_at: int = 0,
            reused: bool = False) -> dict[str, Any]:
     """A run's figures as plain values.
 
     Args:
         said: what the run's files tell of it.
-        seconds: of each step of this call.
+        seconds: medians of this call's steps, of `Watch.seconds_per_step`.
         started_at: the step that this call went on from.
         reused: nothing was trained: the files of an earlier run of the same inputs were loaded.
     """
@@ -36,7 +38,9 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "steps": len(losses),
         "kept_step": said["kept_step"],
         "ended": said["ended"] or f"all {recipe.steps} steps are done.",
-        "seconds_per_step": round(statistics.median(seconds), 4) if seconds else None,
+        "seconds_per_step": seconds.get("all"),
+        "seconds_with_identity": seconds.get("with_identity"),
+        "seconds_without_identity": seconds.get("without_identity"),
         "files": {kind: str(path) for kind, path in made.files.items()},
         "bytes": {kind: path.stat().st_size for kind, path in made.files.items()},
         "parameters": learned,
@@ -54,6 +58,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "loss_by_noise": said["loss_by_noise"],  # mean by quarter of the levels, clean to noise
         "likeness": said["looks"],
         "memory_plan": plan.as_dict(),
+        "warnings": _warnings(job),
         "min_snr": None if flow or not recipe.min_snr else recipe.min_snr,
         "precision": str(trainer.dtype).removeprefix("torch."),
         "reload_error": round(made.reload_error, 6),  # relative to what training changed
@@ -63,3 +68,16 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "seed": job.seed,
         "recipe": recipe.as_dict(),
     }
+
+
+def _warnings(job: Job) -> list[str]:
+    """What makes the figures say less than they seem to."""
+    found = []
+    if job.recipe.identity_weight > 0 and job.monitor is not None and (
+            job.monitor.backend == RECOGNISER):
+        found.append(f"The recogniser {RECOGNISER} both taught this run and judged it, so its "
+                     "likeness proves little; judge with another one.")
+    if len(job.training_set.items) == 1:
+        found.append("One photo shows one pose and one light, and both are learned with the face; "
+                     "add photos.")
+    return found

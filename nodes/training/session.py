@@ -13,11 +13,11 @@ from .. import runtime
 from ..errors import LikenessError
 from . import products
 from .data import seeded
-from .divergence import Diverged
+from .divergence import Diverged, NotANumber
 from .export.lora import FILE_TYPES
 from .identity_loss import IdentityLoss, target_of
-from .job import Job, Outcome, check, run_inputs, run_key
-from .looking import Watch
+from .job import Job, Outcome, check, run_inputs, run_key, without_files
+from .looking import Watch, history_path
 from .loop import StepResult, Trainer
 from .monitor import Look
 from .plan import check_fits, free_bytes, make_plan, out_of_memory
@@ -55,25 +55,28 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     check(job)
     trainer = make_trainer(job)
     inputs = run_inputs(job, trainer)
-    key = run_key(inputs)
+    key, learned = run_key(inputs), without_files(inputs)
     plan = make_plan(trainer)
     found = products.finished(job, trainer, key)
     if found is not None:
         made, told = found
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
-        return _outcome(made, told, report(job, trainer, made, key, told, plan, reused=True))
+        figures = report(job, trainer, made, key, told, plan, reused=True)
+        return _outcome(made, told, {**figures, "history": str(history_path(job, key))})
     check_fits(plan, free_bytes(trainer))
+    products.check_names(job, trainer)
     products.check_folders(job)
-    saved = Saved(job, key, inputs)
+    saved = Saved(job, run_key(learned), learned)
     extra = saved.restore(trainer) or {}
     started_at = trainer.step
-    watch = Watch(job, trainer, extra.get("watch"))
-    seconds = _train(trainer, saved, watch, on_step, on_look, on_picture)
+    watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
+    _train(trainer, saved, watch, on_step, on_look, on_picture)
+    saved.keep(trainer, watch=watch.state())  # in case that saving fails
     told = watch.told()
     made = products.save(job, trainer, key, told)
     saved.delete()
-    return _outcome(made, told, report(job, trainer, made, key, told, plan, seconds, started_at),
-                    watch.looks)
+    figures = report(job, trainer, made, key, told, plan, watch.seconds_per_step, started_at)
+    return _outcome(made, told, {**figures, "history": str(watch.write_history(key))}, watch.looks)
 
 
 def make_trainer(job: Job) -> Trainer:
@@ -100,8 +103,7 @@ def make_trainer(job: Job) -> Trainer:
 
 def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[StepResult], None],
            on_look: Callable[[Look], None],
-           on_picture: Callable[[int, np.ndarray], None]) -> list[float]:
-    seconds: list[float] = []
+           on_picture: Callable[[int, np.ndarray], None]) -> None:
     try:
         while True:
             # First, because a run may have been interrupted in the middle of a look.
@@ -110,10 +112,9 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                 on_look(look)
                 saved.write(trainer, watch=watch.state())
             if watch.over or trainer.step >= trainer.recipe.steps:
-                return seconds
+                return
             with closing(trainer.run(watch.next_look)) as steps:
                 for result in steps:
-                    seconds.append(result.seconds)
                     watch.record(result)
                     last = result.step == trainer.recipe.steps
                     if last or (result.step % STATE_EVERY == 0 and saved.due):
@@ -121,10 +122,12 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                     on_step(result)
                     if watch.out_of_time:
                         break
-    except Diverged as err:  # its state would only go on getting worse
+    except (Diverged, NotANumber) as err:  # its state would only go on getting worse
+        if saved.step == 0 and isinstance(err, NotANumber):
+            saved.keep(trainer, watch=watch.state())
         kept = (f"what was learned up to step {saved.step} is kept" if saved.step else
                 "nothing was worth keeping")
-        raise Diverged(f"{err} ({kept}).") from err
+        raise type(err)(f"{err} ({kept}).") from err
     except runtime.OutOfMemory as err:
         saved.keep(trainer, watch=watch.state())
         raise LikenessError(out_of_memory(trainer)) from err

@@ -187,8 +187,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(technique,
     with monkeypatch.context() as patch:
         _broken_from(3, patch, float("nan"))
         with pytest.raises(LikenessError, match=r"loss of step 4 is not a number \(photo photo\d"
-                                                r".jpg; noise level [\d.]+\); what was learned up "
-                                                "to step 3 is kept"):
+                                                r".jpg; noise level [\d.]+\); lower the learning "
+                                                r"rate .*\(what was learned up to step 3 is kept"):
             session.run(job, jobs.ignore)
     lower = dataclasses.replace(job, recipe=job.recipe.with_options({"learning_rate": 1e-5}))
     with pytest.raises(LikenessError, match="stopped at step 3 with other inputs: `learning_rate`"):

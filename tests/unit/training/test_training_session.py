@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+from pathlib import Path
 
 import comfy.lora
 import numpy as np
@@ -187,7 +188,8 @@ def test_a_finished_run_is_loaded_and_not_trained_again(name, file_type, tmp_pat
     assert again.path == first.path and again.losses == first.losses
     assert again.tensors.keys() == first.tensors.keys()
     assert all(torch.equal(value, first.tensors[key]) for key, value in again.tensors.items())
-    of_this_run = {"seconds_per_step", "reload_error", "resumed_at", "reused"}
+    of_this_run = {"seconds_per_step", "seconds_without_identity", "reload_error", "resumed_at",
+                   "reused"}
     assert {key: value for key, value in again.report.items() if key not in of_this_run} == {
         key: value for key, value in first.report.items() if key not in of_this_run}
     assert (first.report["reused"], again.report["reused"]) == (False, True)
@@ -528,3 +530,42 @@ def test_running_out_of_memory_names_the_cheapest_way_out(fields, advice, tmp_pa
                     _ignore)
     assert training_models.tree(model) == before
     assert len(list((tmp_path / "work").glob("*.state"))) == 1
+
+
+def test_every_step_is_written_by_term_with_rate_and_gradient(tmp_path):
+    job = _job("flux", tmp_path, schedule="cosine", outside_weight=0.5)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(3))
+    outcome = session.run(job, _ignore)
+    told = json.loads(Path(outcome.report["history"]).read_text())
+    assert [step["step"] for step in told["steps"]] == [1, 2, 3, 4, 5, 6]
+    assert [step["loss"] for step in told["steps"]] == list(outcome.losses)
+    for step in told["steps"]:
+        assert set(step["terms"]) == {"photo", "outside"} and step["gradient_norm"] > 0
+        assert sum(step["terms"].values()) == pytest.approx(step["loss"])
+    assert told["steps"][-1]["learning_rate"] < told["steps"][0]["learning_rate"]
+    assert session.run(job, _ignore).report["history"] == outcome.report["history"]
+
+
+def test_a_run_can_be_saved_in_another_format_when_saving_fails(tmp_path, monkeypatch):
+    job = _job("flux", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("likeness.nodes.tensors.save_file", _no_space)
+        with pytest.raises(LikenessError, match="trained but not saved"):
+            session.run(job, _ignore)
+    seen = []
+    other = dataclasses.replace(job, file_type="fp32")
+    assert session.run(other, seen.append).report["resumed_at"] == 6 and seen == []
+
+
+def test_a_set_of_a_person_is_no_class_photos(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(LikenessError, match="`class_photos` shows `Ann` .*connect Class Photos"):
+        session.run(dataclasses.replace(job, class_set=job.training_set), _ignore)
+
+
+def test_one_photo_trains_and_the_report_warns(tmp_path):
+    job = _job("flux", tmp_path, steps=2)
+    alone = dataclasses.replace(job.training_set, items=job.training_set.items[:1], key="alone")
+    report = session.run(dataclasses.replace(job, training_set=alone), _ignore).report
+    assert report["photos"] == 1 and "One photo" in report["warnings"][0]

@@ -127,9 +127,11 @@ def patch_fingerprint(patcher: Any) -> str:
 def text_fingerprint(clip: Any) -> str:
     """Identify a host's text encoder by all that decides its encoding.
 
-    Clones with another end layer (CLIP Set Last Layer) or a LoRA share their weights.
+    Clones with another end layer (CLIP Set Last Layer) or a LoRA share their weights, and whichever
+    is loaded has patched them in place, so the weights count as stored.
     """
     settings = {name: getattr(clip, name, None)
                 for name in ("layer_idx", "tokenizer_options", "use_clip_schedule")}
-    return json.dumps([fingerprint(clip.cond_stage_model.state_dict()),
+    stored = {name: entry.weight for name, entry in clip.patcher.backup.items()}
+    return json.dumps([fingerprint({**clip.cond_stage_model.state_dict(), **stored}),
                        patch_fingerprint(clip.patcher), settings], sort_keys=True, default=repr)

@@ -14,6 +14,7 @@ from comfy_extras.nodes_flux import FluxGuidance
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.tensors import text_fingerprint
 from likeness.nodes.training import pictures
 
 import nodes as core
@@ -172,6 +173,19 @@ def test_a_model_is_the_same_whether_or_not_its_patches_are_loaded(model):
     assert pictures.model_key(patched) == before
     patched.unpatch_model()
     assert pictures.model_key(model) == base
+
+
+@pytest.mark.usefixtures("_as_the_executor_runs_prompts")
+def test_a_text_encoder_is_the_same_whichever_of_its_clones_is_loaded():
+    clip = picture_models.make_clip()
+    patched = clip.clone()
+    key = next(name for name in clip.patcher.model_state_dict() if name.endswith("q_proj.weight"))
+    assert patched.add_patches({key: ("diff", (torch.ones(64, 64),))}, 1.0)
+    before = [text_fingerprint(each) for each in (clip, patched)]
+    runtime.load_models([patched.patcher])
+    assert patched.patcher.backup
+    assert [text_fingerprint(each) for each in (clip, patched)] == before
+    assert before[0] != before[1]
 
 
 @pytest.mark.parametrize(("wrong", "name"), [

@@ -17,6 +17,7 @@ from ..adapters.attach import attach
 from ..adapters.group import Adapters
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
+from ..recipes.fields import Optimizer
 from ..scope import Scope
 from .host_clip import plain
 from .tokens import TokenRows, mentions
@@ -198,8 +199,11 @@ class TextEncoders:
         """
         groups = []
         if self.tokens is not None:
+            # Prodigy finds one rate for all groups and takes no ratios between them.
+            even = self.recipe.optimizer is Optimizer.PRODIGY
             groups += [{"params": [rows], "name": f"tokens {name}", "weight_decay": 0.0,
-                        "lr": self.recipe.tokens.learning_rate * self.tokens.rate_factor(name)}
+                        "lr": self.recipe.tokens.learning_rate
+                        * (1.0 if even else self.tokens.rate_factor(name))}
                        for name, rows in self.tokens.rows.items()]
         if self.adapters is not None:
             rate = self.recipe.learning_rate * self.recipe.text_rate

@@ -9,9 +9,10 @@ import torch
 import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.training.optimizers import make_optimizer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.base import TokenSettings
-from likeness.nodes.training.recipes.fields import Target
+from likeness.nodes.training.recipes.fields import Optimizer, Target
 from likeness.nodes.training.recipes.whole import TextualInversionRecipe
 from likeness.nodes.training.scope import Scope
 from likeness.nodes.training.text.encoders import TextEncoders
@@ -212,8 +213,21 @@ def test_each_part_has_its_own_learning_rate(tmp_path):
     clip = text_models.make_clip("sd15", tmp_path)
     groups = _text(clip, learning_rate=1e-4, text_rate=0.5, plus_ratio=4.0).parameter_groups()
     assert {group["name"]: group["lr"] for group in groups} == pytest.approx({
-        "tokens clip_l": 5e-3, "text adapters x1": 5e-5, "text adapters x4": 2e-4})
+        "tokens clip_l": 1e-3, "text adapters x1": 5e-5, "text adapters x4": 2e-4})
     assert [group["weight_decay"] for group in groups] == [0.0, 0.01, 0.01]
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+def test_prodigy_takes_new_words_of_several_encoders(name, tmp_path):
+    recipe = LoRARecipe(rank=4, text_encoder=True, optimizer=Optimizer.PRODIGY, learning_rate=1.0,
+                        text_rate=1.0, tokens=TokenSettings(learning_rate=1.0))
+    text = TextEncoders(text_models.make_clip(name, tmp_path), recipe, "ohwx", "man",
+                        generator=torch.Generator().manual_seed(0))
+    groups = text.parameter_groups()
+    assert {group["lr"] for group in groups} == {1.0}
+    plain = [{key: value for key, value in group.items() if key != "name"} for group in groups]
+    optimizer = make_optimizer(recipe.optimizer, plain, recipe)
+    assert len(optimizer.optimizer.param_groups) == len(groups) > 2
 
 
 def test_a_fixed_caption_is_encoded_once_and_usable_in_a_later_step(tmp_path):

@@ -22,6 +22,7 @@ from .recipes.base import Recipe
 _AUTO = "auto"
 _FAMILIES = {"SD15": Architecture.SD15, "SDXL": Architecture.SDXL, "SD3": Architecture.SD3,
              "Flux": Architecture.FLUX}  # class of comfy.supported_models
+_UNLIKE = {"Flux2"}  # classes that descend from one of those but are another network
 _PLACES = {"checkpoint": ("checkpoints", "diffusion_models"), "ae": ("vae",)}
 
 
@@ -115,7 +116,11 @@ def _architecture(choice: str, model: Any) -> Architecture:
     found = None
     if model is not None:
         kinds = [kind.__name__ for kind in type(model.model.model_config).__mro__]
-        found = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
+        found = (None if _UNLIKE & set(kinds) else
+                 next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None))
+    if found is None and model is not None:
+        raise LikenessError(f"There are no settings for a {kinds[0]} model; sd15, sdxl, sd3 and "
+                            "flux are written.")
     if choice != _AUTO:
         if choice not in {kind.value for kind in Architecture}:
             raise LikenessError(f"`architecture` must be one of {_AUTO}, "
@@ -124,12 +129,9 @@ def _architecture(choice: str, model: Any) -> Architecture:
             raise LikenessError(f"`architecture` is {choice}, but the connected MODEL is "
                                 f"{found.value}; choose {_AUTO} or disconnect it.")
         return Architecture(choice)
-    if model is None:
+    if found is None:
         raise LikenessError("`architecture` auto needs a connected MODEL; connect one or choose "
                             "the family.")
-    if found is None:
-        raise LikenessError(f"There are no settings for a {kinds[0]} model; sd15, sdxl, sd3 and "
-                            "flux are written.")
     return found
 
 

@@ -190,8 +190,11 @@ def _memory(made: Settings, recipe: Recipe, architecture: Architecture) -> None:
     made.take("precision", "base_weights")
     if architecture is Architecture.SDXL:
         made.arguments["no_half_vae"] = True  # SDXL's own VAE overflows in half precision
-    if recipe.base_weights is BaseWeights.FP8 and isinstance(recipe, AdapterRecipe):
+    if recipe.base_weights is not BaseWeights.AS_LOADED and isinstance(recipe, AdapterRecipe):
         made.arguments["fp8_base"] = True
+        if recipe.base_weights is not BaseWeights.FP8:
+            made.lose("base_weights", f"`{recipe.base_weights.value}` cannot be had there; 8 "
+                                      "bits are written, which take twice the memory")
     elif recipe.base_weights is not BaseWeights.AS_LOADED:
         made.lose("base_weights", f"`{recipe.base_weights.value}` weights cannot be had with "
                                   f"{made.script}")

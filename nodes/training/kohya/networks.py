@@ -28,7 +28,7 @@ def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) 
     rank = recipe.block_size if isinstance(recipe, OFTRecipe) else recipe.rank
     # The scripts divide by the rank; rank-stabilised scaling is a larger alpha there.
     alpha = recipe.alpha * (math.sqrt(recipe.rank) if recipe.rank_stabilised else 1.0)
-    own = recipe.method == "lora"
+    own = recipe.method in ("lora", "qlora")
     made.arguments |= {
         "network_module": _MODULES[architecture] if own else "lycoris.kohya",
         "network_dim": rank, "network_alpha": float(alpha)}

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import comfy.supported_models
 import kohya_arguments
 import numpy as np
 import pytest
@@ -238,6 +239,14 @@ def test_the_node_asks_the_model_for_its_family(name, output, training_set, subj
     folder, report = _execute(training_set, subject, model=training_models.make_model(name)).result
     assert Path(folder) == output / "likeness" / "Ann" / "kohya" / f"{name}-lora"
     assert json.loads(report)["architecture"] == name
+
+
+@pytest.mark.parametrize("architecture", ["auto", "flux"])
+def test_flux_2_is_not_taken_for_flux(architecture, output, training_set, subject):
+    model = training_models.make_model("flux")
+    model.model.model_config = object.__new__(comfy.supported_models.Flux2)
+    with pytest.raises(LikenessError, match="no settings for a Flux2 model"):
+        _execute(training_set, subject, model=model, architecture=architecture)
 
 
 def test_the_node_says_when_a_model_predicts_velocity(output, training_set, subject):

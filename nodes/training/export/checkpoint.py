@@ -2,37 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import comfy.lora
 import comfy.sd
 import comfy.utils
 import torch
 
 from ...errors import LikenessError
 from ...files import write_whole
+from .. import frozen
 from ..adapters.group import Adapters
+from ..data import seeded
 from ..loop import Trainer
+from .rounding import round_evenly
 
-# Largest rounding of a weight, relative to its largest value: half a unit of the stored format.
-_ROUNDING = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+logger = logging.getLogger("likeness")
+
+_STORABLE = (torch.float32, torch.float16, torch.bfloat16)
+# A saved change may differ by this share of itself: newer hosts add it in 16 bits.
+_CHANGE_ERROR = 0.1
+# Relative to the weight: adding a change to it rounds in float32.
+_FLOAT32_ERROR = 1e-7
+_LEAST_KEPT = 0.5  # share of the learned change that a file must hold
+
+
+def check_storable(model: Any) -> None:
+    """Refuse a MODEL whose number format cannot hold what full fine-tuning changes.
+
+    Raises:
+        LikenessError: a layer is stored in 8 bits or fewer; the text names it.
+    """
+    for path, module in model.model.diffusion_model.named_modules():
+        if not (frozen.is_linear(module) or frozen.is_conv(module)):
+            continue
+        weight = module.weight
+        if (type(weight) not in (torch.Tensor, torch.nn.Parameter)
+                or weight.dtype not in _STORABLE
+                or getattr(module, "scale_weight", None) is not None):
+            kind = str(weight.dtype).removeprefix("torch.")
+            raise LikenessError(f"Layer `{path}` is stored as {kind}, which is too coarse for what "
+                                "DreamBooth changes; load an fp16 or bf16 file of the model with "
+                                "`weight_dtype` default, or train a LoRA.")
 
 
 def tuned(model: Any, adapters: Adapters, strength: float = 1.0) -> Any:
-    """A clone of a MODEL with the learned change as ordinary patches; the MODEL stays as it is."""
+    """A clone of a MODEL with the learned weights as ordinary patches; the MODEL stays as it is.
+
+    What learned started from the MODEL's patched weights, so that these patches take the place of
+    those that it carries for the same weights. At strength 1 the weights are those that a
+    checkpoint of the clone holds.
+    """
     patched = model.clone()
-    patches = {}
+    patches = {key: ("diff", (_storable(key, value, _stored(model, key).dtype)
+                              - _as_float(_stored(model, key)),))
+               for key, value in _learned(model, adapters)}
+    # Newer hosts share these tables between clones.
+    patched.patches = {key: value for key, value in patched.patches.items() if key not in patches}
+    patched.add_patches(patches, strength)
+    return patched
+
+
+def _learned(model: Any, adapters: Adapters) -> Iterator[tuple[str, torch.Tensor]]:
+    """The learned weights and biases, float32 on the CPU, by the host's keys."""
     for path, layer in adapters.layers.items():
         for name, value in layer.to_file(torch.float32).items():
             key = f"diffusion_model.{path}.{name}"
-            stored = comfy.utils.get_attr(model.model, key)
-            backup = model.backup.get(key)  # what is loaded may carry patches already
-            stored = stored if backup is None else backup.weight
-            change = value.reshape(stored.shape) - stored.detach().to("cpu", torch.float32)
-            patches[key] = ("diff", (change,))
-    patched.add_patches(patches, strength)
-    return patched
+            yield key, value.reshape(_stored(model, key).shape)
+
+
+def _stored(model: Any, key: str) -> torch.Tensor:
+    """A MODEL's own weight, without the patches that it is loaded with."""
+    backup = model.backup.get(key)
+    return comfy.utils.get_attr(model.model, key) if backup is None else backup.weight
+
+
+def _storable(key: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A learned weight as a number format can hold it, in float32; the same at every call."""
+    return round_evenly(value, dtype, seeded(0, "stored", key))
+
+
+def _started(model: Any, key: str) -> torch.Tensor:
+    """What a weight was before it learned: patched, as its format holds it, float32."""
+    stored = _stored(model, key)
+    patches = model.patches.get(key)
+    if not patches:
+        return _as_float(stored)
+    weight = comfy.lora.calculate_weight(list(patches), _as_float(stored).clone(), key)
+    return weight.to(stored.dtype).float()
+
+
+def _as_float(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().to("cpu", torch.float32)
 
 
 def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
@@ -59,39 +123,71 @@ def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
 
 
 def take_over(path: Path, trainer: Trainer) -> None:
-    """Give a trainer's layers the weights of a checkpoint, as the host reads them."""
-    network = _network(path)
+    """Give a trainer's layers the weights of a checkpoint, as the host reads them.
+
+    Raises:
+        ValueError: they are those of the model before training.
+    """
+    found = _Found(path, trainer)
+    changed = False
     for layer_path, layer in trainer.adapters.layers.items():
-        module = network.get_submodule(layer_path)
-        layer.from_file({name: getattr(module, name).detach().float()
-                         for name in layer.to_file(torch.float32)})
+        values = {name: found.weight(f"diffusion_model.{layer_path}.{name}")
+                  for name in layer.to_file(torch.float32)}
+        changed = changed or any(
+            not torch.equal(value, _started(trainer.patcher,
+                                            f"diffusion_model.{layer_path}.{name}"))
+            for name, value in values.items())
+        layer.from_file(values)
+    if not changed:
+        raise ValueError("it holds the model before training")
 
 
-def _network(path: Path) -> torch.nn.Module:
-    loaded, *_ = comfy.sd.load_checkpoint_guess_config(
-        str(path), output_vae=False, output_clip=False)
-    return loaded.model.diffusion_model
+class _Found:
+    """A checkpoint's weights, as the host detects and reads them."""
+
+    def __init__(self, path: Path, trainer: Trainer) -> None:
+        key = next(key for key, _ in _learned(trainer.patcher, trainer.adapters))
+        # The host would else choose a coarser format than the file's where memory is short.
+        loaded, *_ = comfy.sd.load_checkpoint_guess_config(
+            str(path), output_vae=False, output_clip=False,
+            model_options={"dtype": _stored(trainer.patcher, key).dtype})
+        self.model = loaded.model
+
+    def weight(self, key: str) -> torch.Tensor:
+        """One of them, float32 on the CPU."""
+        return _as_float(comfy.utils.get_attr(self.model, key))
 
 
 def check_checkpoint(path: Path, trainer: Trainer) -> float:
-    """Compare a checkpoint's weights, as the host detects and reads them, with the learned ones.
+    """Compare what a checkpoint changes of the model, as the host reads it, with what was learned.
 
     Returns:
-        The largest error of a layer, relative to its largest weight.
+        The largest error of a weight, relative to its change, beyond the file format's rounding.
 
     Raises:
-        LikenessError: the host does not recognise the file, or a layer differs by more than the
-            rounding of its number format.
+        LikenessError: the host does not recognise the file, a weight differs from what was to be
+            saved, or less than half of the change is in the file.
     """
-    network, worst = _network(path), 0.0
-    for layer_path, layer in trainer.adapters.layers.items():
-        module = network.get_submodule(layer_path)
-        for name, wanted in layer.to_file(torch.float32).items():
-            found = getattr(module, name).detach().float().cpu()
-            largest = float(wanted.abs().max()) or 1.0
-            error = float((found - wanted.reshape(found.shape)).abs().max()) / largest
-            if error > _ROUNDING.get(getattr(module, name).dtype, 0.1):
-                raise LikenessError(f"{path.name} does not load as it was trained: layer "
-                                    f"`{layer_path}` differs. Please report this model.")
-            worst = max(worst, error)
+    found, patcher = _Found(path, trainer), trainer.patcher
+    worst = along = size = 0.0
+    for key, value in _learned(patcher, trainer.adapters):
+        before, after = _started(patcher, key), found.weight(key)
+        wanted = _storable(key, value, _stored(patcher, key).dtype)
+        change = float((wanted - before).norm())
+        excess = float((after - wanted).norm()) - _FLOAT32_ERROR * float(wanted.norm())
+        if excess > _CHANGE_ERROR * change:
+            raise LikenessError(f"{path.name} does not load as it was trained: `{key}` differs. "
+                                "Please report this model.")
+        worst = max(worst, excess / change if change > 0 else 0.0)
+        learned = (value - before).double()
+        # Rounding scatters a small change; what counts is how far the weights went its way.
+        along += float((learned * (after - before)).sum())
+        size += float(learned.square().sum())
+    kept = along / size if size > 0 else 0.0
+    logger.info("%s holds %.0f %% of what was learned.", path.name, 100 * kept)
+    if kept < _LEAST_KEPT:
+        raise LikenessError(f"{path.name} holds only {max(0.0, kept):.0%} of what was learned, "
+                            "because the change is too small for the numbers that the model is "
+                            "stored in; raise `learning_rate` or `steps`, or train an fp32 file of "
+                            "the model.")
     return worst

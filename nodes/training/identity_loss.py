@@ -120,6 +120,13 @@ class IdentityLoss:
         return distances.new_zeros(len(points)).index_put(
             (torch.tensor(rows, device=distances.device),), distances)
 
+    def decoded_shape(self, latent: Sequence[int], points: Points) -> tuple[int, ...]:
+        """(1, C, ..., rows, columns) of what is decoded for a face of a latent (C, ..., h, w)."""
+        span = _cells(np.asarray(points, np.float64), self.scale)
+        columns, rows = (min(limit, int(size)) for limit, size in
+                         zip((latent[-1], latent[-2]), span[1] - span[0], strict=True))
+        return 1, *latent[:-2], rows, columns
+
     def embed(self, latents: torch.Tensor, points: Sequence[np.ndarray]) -> torch.Tensor:
         """Embed the faces of raw latents (B, C, ..., h, w) with points (5, 2) each: (B, 128)."""
         height, width = latents.shape[-2:]

@@ -18,6 +18,9 @@ from .recipes.fields import BaseWeights, Optimizer
 # Stored activations against those of one sampling step, with and without checkpointing: one block
 # and the inputs of the others, or every block.
 ACTIVATIONS: Mapping[bool, float] = {True: 3.0, False: 12.0}
+# Activations of a decode that has a backward pass against the host's estimate of one without: half
+# measured on SD's decoder (2.6), half counted (one block at full size and the others' inputs).
+DECODING: Mapping[bool, float] = {True: 1.0, False: 2.6}
 # Bytes per weight: e4m3 with a scale per row; NF4 with double quantisation. See quantise.py.
 _CODE_BYTES = {BaseWeights.FP8: 1.004, BaseWeights.NF4: 0.5163}
 _RESOLUTIONS = (768, 512)
@@ -40,8 +43,9 @@ class MemoryPlan:
     optimizer: Optimizer = Optimizer.ADAMW
     base_weights: BaseWeights = BaseWeights.AS_LOADED
     averaged: bool = False  # a running average is kept
+    graphs: int = 1  # forward passes of a batch that wait for their backward at once
     text_bytes: int = 0  # of text encoders that learn: weights and activations
-    vae_bytes: int = 0  # of decoder and recogniser where an identity loss asks them
+    vae_bytes: int = 0  # where an identity loss asks them: a decoder's weights and activations
     rank: int | None = None  # of adapters; None: whole weights learn
     # Whole weights: share of what learns now that smaller presets would leave, largest first.
     targets: tuple[tuple[str, float], ...] = ()
@@ -77,8 +81,8 @@ class MemoryPlan:
 
     @property
     def activations(self) -> int:
-        """What a batch's forward keeps for its backward."""
-        return int(self.sampling_bytes * self.batch_size
+        """What a batch's forward passes keep for their backward."""
+        return int(self.sampling_bytes * self.batch_size * self.graphs
                    * ACTIVATIONS[self.gradient_checkpointing])
 
     @property

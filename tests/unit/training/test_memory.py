@@ -5,7 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import technique_jobs as jobs
+import training_models
+from likeness.nodes.training import session
+from likeness.nodes.training.identity_loss import IdentityLoss
+from likeness.nodes.training.learner import Learner
 from likeness.nodes.training.memory import MemoryPlan, cheapest_change
+from likeness.nodes.training.plan import make_plan, plan_before
 from likeness.nodes.training.recipes.fields import BaseWeights, Optimizer
 
 GB = 2 ** 30
@@ -105,3 +111,77 @@ def test_a_change_that_saves_nothing_is_never_proposed():
     assert "fp8" not in cheapest_change(stored_in_8_bits, 12 * GB)
     factored = _changed(DREAMBOOTH, optimizer=Optimizer.ADAFACTOR)
     assert "8-bit" not in cheapest_change(factored, 20 * GB)
+
+
+def _before(trainer, recipe=None, **parts):
+    samples = [*trainer.samples, *trainer.class_samples]
+    return plan_before(trainer.base, recipe or trainer.recipe, samples, **parts)
+
+
+@pytest.mark.parametrize("technique", jobs.TECHNIQUES)
+def test_the_plan_before_a_run_is_made_is_the_one_of_the_run(technique, tmp_path):
+    trainer = session.make_trainer(jobs.make_job("sdxl", tmp_path, jobs.make_recipe(technique)))
+    before, plan = _before(trainer, text=trainer.text), make_plan(trainer)
+    # The optimiser's groups have an order of their own.
+    assert sorted(before.learned_shapes) == sorted(plan.learned_shapes)
+    assert dataclasses.replace(before, learned_shapes=()) == dataclasses.replace(
+        plan, learned_shapes=())
+
+
+def test_whole_weights_are_planned_without_a_copy_of_any(tmp_path, monkeypatch):
+    trainer = session.make_trainer(jobs.make_job("sd15", tmp_path, jobs.make_recipe("lora")))
+    recipe = jobs.make_recipe("dreambooth", target="all linear")
+    monkeypatch.setattr("likeness.nodes.training.frozen.read_weight", None)
+    monkeypatch.setattr(Learner, "__init__", None)
+    plan = _before(trainer, recipe)
+    assert plan.learned > 0.3 * 4 * sum(
+        value.numel() for value in trainer.base.diffusion_model.parameters())
+    shares = [share for _, share in plan.targets]
+    assert shares == sorted(shares, reverse=True) and 0 < shares[-1] < shares[0] < 1
+
+
+def test_keeping_the_class_word_holds_two_graphs_at_once(tmp_path):
+    trainer = session.make_trainer(jobs.make_job("sd15", tmp_path, jobs.make_recipe("lora")))
+    plain, word = (_before(trainer, jobs.make_recipe("lora", class_word_weight=weight))
+                   for weight in (0.0, 1.0))
+    assert word.activations == 2 * plain.activations
+
+
+def test_class_photos_that_are_larger_than_the_persons_count(tmp_path):
+    job = jobs.make_job("sd15", tmp_path, jobs.make_recipe("lora"))
+    classes = training_models.make_training_set(tmp_path, "sd15", ((32, 32),), seed=5)
+    larger = dataclasses.replace(classes.items[0], conditioning_key="", class_key="")
+    trainer = session.make_trainer(job)
+    before = make_plan(trainer).sampling_bytes
+    trainer.class_samples = [dataclasses.replace(
+        trainer.samples[0], item=larger, latent=trainer.samples[0].latent.repeat(1, 2, 2))]
+    assert make_plan(trainer).sampling_bytes > before
+
+
+def test_text_encoders_that_learn_keep_their_activations(tmp_path):
+    job = jobs.make_job("sd15", tmp_path, jobs.make_recipe("lora of text encoders"))
+    trainer = session.make_trainer(job)
+    weights = job.clip.patcher.model_size()
+    kept = make_plan(trainer).text_bytes - weights
+    assert kept > 0
+    more = dataclasses.replace(trainer.recipe, batch_size=3)
+    assert _before(trainer, more, text=trainer.text).text_bytes - weights == pytest.approx(
+        3 * kept, abs=2)
+    less = dataclasses.replace(trainer.recipe, gradient_checkpointing=True)
+    assert _before(trainer, less, text=trainer.text).text_bytes - weights < kept
+
+
+def test_the_decoded_part_round_a_face_counts(tmp_path, monkeypatch):
+    job = jobs.make_job("sd15", tmp_path, jobs.make_recipe("lora"))
+    trainer = session.make_trainer(job)
+    identity = object.__new__(IdentityLoss)
+    identity.vae, identity.dtype, identity.scale = job.vae, job.vae.vae_dtype, 8
+    asked = []
+    monkeypatch.setattr(job.vae, "memory_used_decode",
+                        lambda shape, dtype: asked.append(tuple(shape)) or 1000)
+    plan = _before(trainer, identity=identity)
+    assert plan.vae_bytes == job.vae.patcher.model_size() + 2600
+    # This face fills the photo; no more than the latent is decoded.
+    assert set(asked) == {(1, 4, 16, 16)}
+    small = [(72.0, 64.0), (70.0, 64.0), (64.0, 64.0), (66.0, 64.0), (68.0, 68.0)]
+    assert identity.decoded_shape((4, 64, 64), small)[2] < 16

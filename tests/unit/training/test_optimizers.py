@@ -238,7 +238,9 @@ def test_adamw_is_torch_adamw():
     plain = torch.optim.AdamW([{"params": theirs[:3], "lr": 1e-2},
                                {"params": theirs[3:], "lr": 5e-3}], weight_decay=0.1)
     _train(OptimizerHandle(plain), theirs, range(4))
-    assert all(torch.equal(value, truth) for value, truth in zip(ours, theirs, strict=True))
+    # The fused step, which is taken, rounds otherwise than the plain one.
+    assert all(torch.allclose(value, truth, rtol=1e-6, atol=1e-7)
+               for value, truth in zip(ours, theirs, strict=True))
 
 
 def test_prodigy_refuses_a_rate_of_another_optimiser():

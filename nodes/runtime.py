@@ -136,6 +136,30 @@ def load_models(patchers: Iterable[Any], memory_required: int = 0, whole: bool =
                                            force_full_load=whole)
 
 
+def unload(patcher: Any) -> None:
+    """Take a model, whichever of its clones is loaded, off the compute device; others stay."""
+    loaded = comfy.model_management.current_loaded_models
+    for entry in [entry for entry in loaded
+                  if entry.model is not None and entry.model.is_clone(patcher)]:
+        entry.model_unload()
+        loaded.remove(entry)
+    comfy.model_management.soft_empty_cache()
+
+
+def make_room(size: int, device: torch.device, leave: Iterable[Any] = ()) -> None:
+    """Evict models until as many bytes are free on a compute device; on the CPU none has to go.
+
+    Args:
+        leave: patchers that stay loaded.
+    """
+    if device.type == "cpu":
+        return
+    kept = list(leave)
+    loaded = [entry for entry in comfy.model_management.current_loaded_models
+              if any(entry.model is patcher for patcher in kept)]
+    comfy.model_management.free_memory(size, device, keep_loaded=loaded)
+
+
 def training_clone(model: Any) -> Any:
     """A clone of a MODEL whose weights training may read at leisure.
 

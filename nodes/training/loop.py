@@ -26,7 +26,7 @@ from .learner import Learner
 from .losses import Objective
 from .memory import ACTIVATIONS
 from .order import batch_order, group_samples, repeats
-from .quantise import quantise_layers
+from .quantise import device_bytes, quantise_layers, set_objects
 from .recipes.base import Recipe
 from .recipes.fields import BaseWeights, Precision
 from .scope import Scope
@@ -85,8 +85,9 @@ class Trainer:
         self.learner: Learner | None = None  # full weights are learned from loaded ones
         self.losses: list[float] = []
         self.whole = True  # false while an optimiser step is under way
-        objectives.check_weighting(self.base.model_sampling, recipe)
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), Scope() as scope:
+            set_objects(scope, self.patcher)
+            objectives.check_weighting(self.sampling, recipe)
             self.samples = load_samples(self.base, training_set, recipe, self.device)
             self.class_samples = ([] if class_set is None or recipe.class_weight == 0 else
                                   load_samples(self.base, class_set, recipe, self.device, True))
@@ -96,12 +97,19 @@ class Trainer:
         layer = LAYERS.get(recipe.method)
         starts_from_weights = layer is not None and not layer.additive
         self._load(BaseWeights.AS_LOADED if starts_from_weights else recipe.base_weights)
-        self.dtype = compute_type(self.base, recipe.precision, self.device)
+        with Scope() as scope:
+            set_objects(scope, self.patcher)
+            self.dtype = compute_type(self.base, recipe.precision, self.device)
         self.learner = Learner(self.base.diffusion_model, recipe,
                                None if text is None else text.encoders, seed, self.device)
-        self.objective = Objective(recipe, self.base.model_sampling, self.predict,
+        self.objective = Objective(recipe, self.sampling, self.predict,
                                    self._predict_before, self._identity_distance)
         self._options: dict[str, Any] = {}
+
+    @property
+    def sampling(self) -> Any:
+        """The MODEL's own `model_sampling`, whichever of its clones is loaded."""
+        return self.patcher.get_model_object("model_sampling")
 
     @property
     def adapters(self) -> Adapters | None:
@@ -163,6 +171,7 @@ class Trainer:
         with Scope() as scope:
             with torch.inference_mode(False):
                 if kind is not BaseWeights.AS_LOADED:
+                    set_objects(scope, self.patcher)
                     quantise_layers(scope, self.patcher, self.base.diffusion_model, kind,
                                     self.device, self._learned_whole())
                 adapters = self.adapters if adapted else None
@@ -179,7 +188,7 @@ class Trainer:
 
     def _learned_whole(self) -> list[torch.nn.Module]:
         """Layers whose own weight is not asked while they learn."""
-        if self.recipe.method != "dreambooth":
+        if self.recipe.method != "dreambooth" or self.learner is None:
             return []
         return [self.base.diffusion_model.get_submodule(path) for path in self.adapters.layers]
 
@@ -221,11 +230,17 @@ class Trainer:
     def _load(self, kind: BaseWeights = BaseWeights.AS_LOADED) -> None:
         """Bring the weights to the compute device; others may have patched or evicted them.
 
-        Weights that become codes stay where they are offloaded.
+        Weights that become codes stay where they are offloaded, and room is made for the codes.
         """
-        base = [self.patcher] if kind is BaseWeights.AS_LOADED else []
-        runtime.load_models([*base, *(part.patcher for part in self._companions)],
-                            self.memory_required())
+        others = [part.patcher for part in self._companions]
+        if kind is BaseWeights.AS_LOADED:
+            runtime.load_models([self.patcher, *others], self.memory_required())
+            return
+        runtime.unload(self.patcher)
+        room = self.memory_required() + device_bytes(self.patcher, self.base.diffusion_model, kind,
+                                                     self._learned_whole())
+        runtime.load_models(others, room)
+        runtime.make_room(room, self.device, leave=others)
 
     @property
     def _companions(self) -> list[Any]:

@@ -14,7 +14,7 @@ import functools
 import importlib
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +179,45 @@ class QuantisedLayers:
     bytes: int  # of their codes and scales
     kept_bytes: int  # of everything else: norms, biases, small layers
     error: float  # Frobenius norm of what was lost over that of the weights
+
+
+def set_objects(scope: Scope, patcher: Any) -> None:
+    """Put a patcher's object patches in place, as the host does when it loads the weights.
+
+    What another clone has left on the model they share is taken back as long.
+    """
+    for path, value in {**patcher.object_patches_backup, **patcher.object_patches}.items():
+        scope.set_object(patcher.model, path, value)
+
+
+def device_bytes(patcher: Any, network: nn.Module, kind: BaseWeights,
+                 skip: Collection[nn.Module] = ()) -> int:
+    """What `quantise_layers` will put on the compute device: codes, and copies of the rest."""
+    large = {module for module in network.modules() if _is_large(module)} - set(skip)
+    total = 0
+    for path, module in patcher.model.named_modules():
+        if module in skip or isinstance(module, nn.Embedding):
+            continue
+        codes = module in large and not _is_small_already(patcher, f"{path}.weight", module, kind)
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if codes and name == "weight":
+                total += _code_bytes(parameter.shape, kind)
+            elif f"{path}.{name}" in patcher.patches and parameter.element_size() == 1:
+                total += 4 * parameter.numel()
+            else:
+                total += parameter.nbytes
+        total += sum(buffer.nbytes for buffer in module._buffers.values() if buffer is not None)
+    return total
+
+
+def _code_bytes(shape: Sequence[int], kind: BaseWeights) -> int:
+    size = math.prod(shape)
+    if kind is BaseWeights.FP8:
+        return size + 4 * shape[0]
+    blocks = math.ceil(size / BLOCK)
+    return blocks * BLOCK // 2 + blocks + 8 * math.ceil(blocks / _SCALES)
 
 
 @torch.no_grad()

@@ -55,6 +55,26 @@ class Scope:
 
         self._undo.append(undo)
 
+    def set_object(self, root: Any, path: str, value: Any) -> None:
+        """Set what lies at a dotted path below an object, a module's parts included."""
+        *parents, name = path.split(".")
+        owner = root
+        for parent in parents:
+            owner = getattr(owner, parent)
+        own = (vars(owner), *(vars(owner).get(table, {})
+                              for table in ("_modules", "_parameters", "_buffers")))
+        present = any(name in table for table in own)
+        before = getattr(owner, name)
+        setattr(owner, name, value)
+
+        def undo() -> None:
+            if present:
+                setattr(owner, name, before)
+            else:  # a method or a default of the class
+                delattr(owner, name)
+
+        self._undo.append(undo)
+
     def override_forward(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         """Make calls of this one module run `forward`.
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 
+import comfy.model_management
 import comfy.ops
 import pytest
 import torch
 import torch.nn.functional as F
 import training_models
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training import frozen, quantise
+from likeness.nodes.training import frozen, objectives, quantise
 from likeness.nodes.training.adapters.attach import attach
 from likeness.nodes.training.adapters.group import Adapters
 from likeness.nodes.training.data import collate, load_samples, main_captions
 from likeness.nodes.training.denoise import denoise
+from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.fields import BaseWeights
 from likeness.nodes.training.scope import Scope
@@ -291,3 +295,83 @@ def test_wrapped_weights_are_refused():
     model.weight_wrapper_patches = {"diffusion_model.img_in.weight": [lambda weight: weight]}
     with Scope() as scope, pytest.raises(LikenessError, match="wrapped weights"):
         quantise.quantise_layers(scope, model, model.model.diffusion_model, BaseWeights.NF4, CPU)
+
+
+def _quantised_run(tmp_path, model, kind, **fields):
+    recipe = LoRARecipe(steps=2, rank=4, base_weights=kind, **fields)
+    return Trainer(model, training_models.make_training_set(tmp_path, "sd15"), recipe, 1)
+
+
+@pytest.mark.parametrize("kind", list(BaseWeights), ids=lambda kind: kind.value)
+def test_a_replaced_prediction_is_trained_on_whichever_clone_is_loaded(kind, tmp_path):
+    model = training_models.make_model("sd15")
+    velocity = ModelSamplingDiscrete().patch(model, "v_prediction", False)[0]
+    for own, other, expected in ((velocity, model, True), (model, velocity, False)):
+        training_models.runtime.load_models([other])
+        trainer = _quantised_run(tmp_path, own, kind)
+        with trainer.attached():
+            assert objectives.is_velocity(model.model.model_sampling) is expected
+            assert trainer.objective.sampling is model.model.model_sampling
+        with closing(trainer.run()) as steps:
+            assert all(math.isfinite(result.loss) for result in steps)
+        training_models.runtime.unload(model)
+        assert not objectives.is_velocity(model.model.model_sampling)
+
+
+@KINDS
+def test_replaced_objects_are_put_back(kind, tmp_path):
+    model = training_models.make_model("sd15")
+    base, before = model.model, dict(vars(model.model))
+    patched = model.clone()
+    patched.add_object_patch("extra_conds", lambda **given: {})
+    patched.add_object_patch("manual_cast_dtype", torch.bfloat16)
+    trainer = _quantised_run(tmp_path, patched, kind)
+    assert trainer.dtype is torch.bfloat16
+    with trainer.attached():
+        assert base.extra_conds() == {} and base.manual_cast_dtype is torch.bfloat16
+    after = vars(base)
+    assert after.keys() == before.keys() and after["manual_cast_dtype"] is None
+    assert base.extra_conds.__func__ is type(base).extra_conds
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_the_bytes_of_codes_are_known_beforehand(name, kind):
+    model, *_ = _patched(training_models.make_model("flux")) if name == "flux" else (
+        training_models.make_model(name), None)
+    network = model.model.diffusion_model
+    skip = [next(module for module in network.modules() if frozen.is_linear(module))]
+    with Scope() as scope:
+        held = quantise.quantise_layers(scope, model, network, kind, CPU, skip)
+    assert quantise.device_bytes(model, network, kind, skip) == held.bytes + held.kept_bytes
+
+
+@KINDS
+def test_room_is_made_for_codes_and_the_weights_leave_the_device(kind, tmp_path, monkeypatch):
+    model = training_models.make_model("sd15")
+    other = training_models.make_model("sd15", seed=3)
+    loaded = comfy.model_management.current_loaded_models
+    asked = []
+    monkeypatch.setattr(training_models.runtime, "make_room",
+                        lambda size, device, leave=(): asked.append((size, device, list(leave))))
+    training_models.runtime.load_models([model, other])
+    trainer = _quantised_run(tmp_path, model, kind)
+    with trainer.attached():
+        assert [entry.model for entry in loaded if entry.model in (model, other)] == [other]
+        assert not any(entry.model.is_clone(model) for entry in loaded)
+    size = trainer.memory_required() + quantise.device_bytes(model, model.model.diffusion_model,
+                                                             kind)
+    assert asked[-1] == (size, CPU, [])
+
+
+def test_room_is_asked_of_the_host_and_never_on_the_cpu(monkeypatch):
+    model = training_models.make_model("sd15")
+    training_models.runtime.load_models([model])
+    asked = []
+    monkeypatch.setattr(comfy.model_management, "free_memory",
+                        lambda size, device, keep_loaded: asked.append(
+                            (size, device, [entry.model for entry in keep_loaded])))
+    training_models.runtime.make_room(5, CPU)
+    assert asked == []
+    training_models.runtime.make_room(7, torch.device("cuda"), leave=[model])
+    assert asked == [(7, torch.device("cuda"), [model])]

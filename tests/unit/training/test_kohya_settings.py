@@ -146,9 +146,11 @@ def test_textual_inversion_of_flow_models_has_no_script(architecture):
 
 
 def test_textual_inversion_starts_from_the_class_noun():
-    arguments = _made("sd15", TextualInversionRecipe(tokens=TokenSettings(vectors=4))).arguments
+    recipe = TextualInversionRecipe(tokens=TokenSettings(vectors=4))
+    arguments = _made("sd15", recipe).arguments
     assert (arguments["token_string"], arguments["init_word"]) == ("ohwx", "man")
-    assert arguments["num_vectors_per_token"] == 4 and arguments["learning_rate"] == TokenSettings().learning_rate
+    assert arguments["num_vectors_per_token"] == 4
+    assert arguments["learning_rate"] == recipe.tokens.learning_rate
 
 
 def test_the_script_that_would_want_mask_folders_gets_alpha_masks_alone():

@@ -35,7 +35,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
     text = None if trainer.text is None else trainer.text.encoders
     return {
         "method": recipe.method,
-        "steps": len(losses),
+        "steps": said.get("steps", len(losses)),
         "kept_step": said["kept_step"],
         "ended": said["ended"] or f"all {recipe.steps} steps are done.",
         "seconds_per_step": seconds.get("all"),

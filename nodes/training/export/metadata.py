@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...sockets import Subject, TrainingSet
@@ -18,11 +18,10 @@ _FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec arch
     "Flux": ("flux1", "flux-1-dev"),
 }
 
-
-
-
 # What a finished run tells of itself in its files, so that it need not be repeated.
-TOLD = ("losses", "looks", "loss_by_noise", "kept_step", "ended")
+TOLD = ("steps", "losses", "looks", "loss_by_noise", "kept_step", "ended")
+# A new word is 10 to 100 KB; five thousand losses would be as much again.
+_DIGITS, _EMBEDDING_LOSSES = 5, 500
 _SUFFIXES = {"lora": "/lora", "embedding": "/textual-inversion", "checkpoint": ""}
 
 
@@ -33,7 +32,8 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
     There is no date in it, so the same run says the same.
 
     Args:
-        said: what is told of the run, by the names of `TOLD`.
+        said: what is told of the run, by the names of `TOLD`; the steps are as many as the losses
+            unless it has them. An embedding keeps 500 of its losses, rounded.
         kind: lora, embedding or checkpoint.
     """
     kohya, architecture = _family(model)
@@ -42,6 +42,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         captions[item.caption] = captions.get(item.caption, 0) + 1
     width, height = max((item.bucket for item in training_set.items), key=math.prod)
     values = recipe.as_dict()
+    said = {"steps": len(said["losses"]), **said, "losses": _losses(said["losses"], kind)}
     fields = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": architecture + _SUFFIXES[kind],
@@ -51,7 +52,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         "modelspec.trigger_phrase": subject.trigger,
         "ss_base_model_version": kohya,
         "ss_output_name": name,
-        "ss_steps": len(said["losses"]),
+        "ss_steps": said["steps"],
         "ss_learning_rate": recipe.learning_rate,
         "ss_optimizer": recipe.optimizer.value,
         "ss_lr_scheduler": recipe.schedule.value,
@@ -69,11 +70,20 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         **{f"likeness.{told}": json.dumps(said[told]) for told in TOLD},
     }
     if kind == "lora":
-        fields |= {"ss_network_module": "networks.lora" if values["method"] == "lora"
+        fields |= {"ss_network_module": "networks.lora" if values["method"] in ("lora", "qlora")
                    else "lycoris.kohya", "ss_network_dim": values["rank"],
                    "ss_network_alpha": values["alpha"]}
     return {field: value if isinstance(value, str) else json.dumps(value)
             for field, value in fields.items()}
+
+
+def _losses(losses: Sequence[float], kind: str) -> list[float]:
+    """Losses as a file keeps them; of many in an embedding, evenly spaced ones and both ends."""
+    count, last = len(losses), _EMBEDDING_LOSSES - 1
+    if kind != "embedding" or count <= _EMBEDDING_LOSSES:
+        return list(losses)
+    kept = [losses[round(place * (count - 1) / last)] for place in range(last + 1)]
+    return [float(f"{loss:.{_DIGITS}g}") for loss in kept]
 
 
 def _family(model: Any) -> tuple[str, str]:

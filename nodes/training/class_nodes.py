@@ -21,8 +21,6 @@ from ..tensors import fingerprint, text_fingerprint
 from . import class_photos, pictures
 from .class_photos import DEFAULT_PROMPT, ClassPhoto, ClassPhotoSettings, Studio
 
-_PREVIEW = 512  # pixels; a hundred pictures at full size would fill gigabytes of memory
-
 
 class ClassPhotosNode(io.ComfyNode):
     """Makes class photos with the model itself, or of the user's own pictures."""
@@ -107,7 +105,7 @@ class ClassPhotosNode(io.ComfyNode):
         made = class_photos.class_set(photos, studio, folder, name)
         text = json.dumps(class_photos.report(photos, settings, folder, own_pictures is not None),
                           indent=2)
-        shown = to_image(np.stack([_thumbnail(photo.pixels) for photo in photos]))
+        shown = to_image(np.stack([photo.thumbnail for photo in photos]))
         preview = ui.PreviewImage(shown, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(made, shown, text, ui=preview)
 
@@ -157,14 +155,8 @@ def _followed(photos: Iterator[ClassPhoto], total: int) -> list[ClassPhoto]:
     progress, done = runtime.Progress(total), []
     for photo in photos:
         done.append(photo)
-        progress.update(len(done), Image.fromarray(photo.pixels))
+        progress.update(len(done), Image.fromarray(photo.thumbnail))
     return done
-
-
-def _thumbnail(pixels: np.ndarray) -> np.ndarray:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_PREVIEW, _PREVIEW), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
 
 
 NODES: list[type[io.ComfyNode]] = [ClassPhotosNode]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..errors import LikenessError
 from ..images import read_photo, resize, to_image
@@ -35,6 +36,7 @@ DEFAULT_PROMPT = "a photo of a {class}"
 
 # Raised when the same settings begin to give other files.
 _FORMAT = 1
+_THUMBNAIL = 512  # pixels
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class ClassPhoto:
 
     item: TrainingItem
     picture: Path  # png
-    pixels: np.ndarray  # (H, W, 3) uint8
+    thumbnail: np.ndarray  # (h, w, 3) uint8, at most 512 a side: thousands are held at once
     reused: bool  # it lay on disk already
 
 
@@ -146,7 +148,7 @@ def encode(images: Sequence[np.ndarray], settings: ClassPhotoSettings, studio: S
         picture = folder / f"{key}.png"
         if not picture.exists():
             write_png(picture, cut)
-        yield ClassPhoto(_item(path, key, text, cut), picture, cut, reused)
+        yield ClassPhoto(_item(path, key, text, cut), picture, _thumbnail(cut), reused)
 
 
 def class_set(photos: Sequence[ClassPhoto], studio: Studio, folder: Path,
@@ -216,7 +218,13 @@ def _photo(path: Path, latent: torch.Tensor, key: str, text: str, studio: Studio
     except OSError:  # absent, or cut off
         pixels = studio.decode(latent)
         write_png(picture, pixels)
-    return ClassPhoto(_item(path, key, text, pixels), picture, pixels, reused)
+    return ClassPhoto(_item(path, key, text, pixels), picture, _thumbnail(pixels), reused)
+
+
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
+    return np.array(picture)
 
 
 def _item(path: Path, key: str, text: str, pixels: np.ndarray) -> TrainingItem:

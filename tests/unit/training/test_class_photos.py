@@ -67,7 +67,7 @@ def test_pictures_that_lie_on_disk_are_not_made_again(tmp_path):
     assert _seeds(first) == [5, 6] and second.asked == []
     assert [photo.reused for photo in made + again] == [False, False, True, True]
     assert [photo.item for photo in made] == [photo.item for photo in again]
-    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(made, again, strict=True))
+    assert all(np.array_equal(a.thumbnail, b.thumbnail) for a, b in zip(made, again, strict=True))
 
 
 def test_a_higher_count_adds_only_the_new_pictures(tmp_path):
@@ -126,8 +126,8 @@ def test_damaged_files_are_made_again(tmp_path, caplog):
     photos = list(class_photos.generate(SETTINGS, again.studio(), tmp_path))
     assert _seeds(again) == [5] and "damaged" in caplog.text
     assert torch.equal(read_latent(photo.item.latent_file)[0], truth)
-    assert np.array_equal(read_photo(other.picture), other.pixels)
-    assert np.array_equal(photos[1].pixels, other.pixels)
+    assert np.array_equal(read_photo(other.picture), other.thumbnail)
+    assert np.array_equal(photos[1].thumbnail, other.thumbnail)
 
 
 def test_prompts_are_used_in_turn_with_the_class_filled_in(tmp_path):
@@ -169,7 +169,7 @@ def test_own_pictures_are_cut_round_the_middle_and_encoded_once(tmp_path):
     settings = dataclasses.replace(SETTINGS, width=64, height=64)
     counted = _Counted()
     photo, = class_photos.encode([wide], settings, counted.studio(), tmp_path)
-    assert photo.pixels.shape == (64, 64, 3) and photo.pixels.min() == 255
+    assert photo.thumbnail.shape == (64, 64, 3) and photo.thumbnail.min() == 255
     assert photo.item.caption == "a photo of a man"
     again, = class_photos.encode([wide], settings, counted.studio(), tmp_path)
     assert counted.asked == ["image"] and again.reused and again.item == photo.item
@@ -231,3 +231,11 @@ def test_the_node_encodes_own_pictures_in_place_of_sampling(node):
 def test_a_class_noun_cannot_lead_out_of_the_output_folder(node):
     with pytest.raises(LikenessError, match="lies outside"):
         node(class_noun="..")
+
+
+def test_large_pictures_are_held_as_thumbnails_alone(tmp_path):
+    large = dataclasses.replace(SETTINGS, width=1024, height=640)
+    photo, = class_photos.encode([np.zeros((700, 1100, 3), np.uint8)], large, _Counted().studio(),
+                                 tmp_path)
+    assert photo.thumbnail.shape == (320, 512, 3) and photo.item.bucket == (1024, 640)
+    assert read_photo(photo.picture).shape == (640, 1024, 3)

@@ -12,7 +12,7 @@ from torch import nn
 from .adapters.group import LAYERS, Adapters
 from .data import seeded
 from .ema import MovingAverage
-from .optimizers import make_optimizer, state_bytes
+from .optimizers import make_optimizer
 from .recipes.base import Recipe
 
 _MODEL, _TEXT = "model.", "text."  # of the names of learned tensors
@@ -53,13 +53,6 @@ class Learner:
     def parameters(self) -> list[nn.Parameter]:
         """Every learned tensor, in a stable order."""
         return [parameter for group in self.groups for parameter in group["params"]]
-
-    @property
-    def bytes(self) -> int:
-        """Of the learned values, their gradients, the optimiser's states and the average."""
-        copies = 2 if self.ema is None else 3
-        return (4 * copies * sum(parameter.numel() for parameter in self.parameters)
-                + state_bytes(self.recipe.optimizer, [value.shape for value in self.parameters]))
 
     def start_step(self, step: int, generator: torch.Generator) -> None:
         """Forget the last gradients and draw what holds for a whole step."""

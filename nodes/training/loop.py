@@ -16,7 +16,7 @@ from .. import runtime
 from ..errors import LikenessError
 from ..sockets import TrainingSet
 from . import objectives
-from .adapters.attach import attach, set_compute_type
+from .adapters.attach import attach, compute_type, set_compute_type
 from .adapters.group import LAYERS, Adapters
 from .carried import check_trainable, training_options
 from .data import Batch, Sample, choose_captions, collate, load_samples, seeded
@@ -24,11 +24,11 @@ from .denoise import denoise, probe
 from .divergence import NotANumber
 from .learner import Learner
 from .losses import Objective
-from .memory import ACTIVATIONS
 from .order import batch_order, group_samples, repeats
+from .plan import check_fits, free_bytes, plan_before
 from .quantise import device_bytes, quantise_layers, set_objects
 from .recipes.base import Recipe
-from .recipes.fields import BaseWeights, Precision
+from .recipes.fields import BaseWeights
 from .scope import Scope
 from .state import RunState
 from .timesteps import draw_sigmas
@@ -50,17 +50,6 @@ class StepResult:
     sample_losses: tuple[float, ...]  # of the photos themselves
 
 
-def compute_type(base: Any, precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format a host model trains in; float16 gradients would overflow, so never that."""
-    if precision is not Precision.AUTO:
-        return getattr(torch, precision.value)
-    own = base.manual_cast_dtype or base.get_dtype()
-    if own in (torch.float32, torch.bfloat16):
-        return own
-    half = comfy.model_management.should_use_bf16(device)
-    return torch.bfloat16 if half else torch.float32
-
-
 class Trainer:
     """One run: what learns, its optimiser and finished steps; every draw comes from the seed.
 
@@ -70,7 +59,8 @@ class Trainer:
         identity: the recogniser's term; asked where the recipe gives it a weight.
 
     Raises:
-        LikenessError: the model, the training set and the recipe do not fit together.
+        LikenessError: the model, the training set and the recipe do not fit together, or what
+            learns does not fit the compute device.
     """
 
     def __init__(self, model: Any, training_set: TrainingSet, recipe: Recipe, seed: int, *,
@@ -93,6 +83,10 @@ class Trainer:
                                   load_samples(self.base, class_set, recipe, self.device, True))
         self.groups = group_samples(self.samples)
         self.class_groups = group_samples(self.class_samples)
+        self.plan = plan_before(self.base, recipe, [*self.samples, *self.class_samples], text,
+                                identity)
+        if recipe.method == "dreambooth":  # before gigabytes of what learns are made
+            check_fits(self.plan, free_bytes(self))
         # Only what starts from the weights themselves has to see them loaded and patched.
         layer = LAYERS.get(recipe.method)
         starts_from_weights = layer is not None and not layer.additive
@@ -341,11 +335,4 @@ class Trainer:
 
     def memory_required(self) -> int:
         """Bytes to keep free beside the weights; the host places the weights by it."""
-        learned = 0 if self.learner is None else self.learner.bytes
-        return learned + self.activation_bytes()
-
-    def activation_bytes(self) -> int:
-        """Bytes that one forward and backward pass keeps, from the host's own estimate."""
-        shape = max((sample.latent.shape for sample in self.samples), key=lambda size: size.numel())
-        step = self.base.memory_required([self.recipe.batch_size, *shape])
-        return int(step * ACTIVATIONS[self.recipe.gradient_checkpointing])
+        return self.plan.resident

@@ -31,7 +31,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
     all_of_it = sum(weight.numel() for weight in trainer.base.diffusion_model.parameters())
     share = [objectives.face_share(sample.mask, recipe.background) for sample in trainer.samples]
     tail = losses[-max(1, len(losses) // 10):]
-    flow = objectives.is_flow(trainer.base.model_sampling)
+    flow = objectives.is_flow(trainer.sampling)
     text = None if trainer.text is None else trainer.text.encoders
     return {
         "method": recipe.method,

@@ -14,13 +14,14 @@ from ..errors import LikenessError
 from . import products
 from .data import seeded
 from .divergence import Diverged, NotANumber
+from .export.checkpoint import check_storable
 from .export.lora import FILE_TYPES
 from .identity_loss import IdentityLoss, target_of
 from .job import Job, Outcome, check, run_inputs, run_key, without_files
 from .looking import Watch, history_path
 from .loop import StepResult, Trainer
 from .monitor import Look
-from .plan import check_fits, free_bytes, make_plan, out_of_memory
+from .plan import check_fits, free_bytes, out_of_memory
 from .report import report
 from .resume import Saved
 from .text.encoders import TextEncoders
@@ -56,7 +57,7 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     trainer = make_trainer(job)
     inputs = run_inputs(job, trainer)
     key, learned = run_key(inputs), without_files(inputs)
-    plan = make_plan(trainer)
+    plan = trainer.plan
     found = products.finished(job, trainer, key)
     if found is not None:
         made, told = found
@@ -86,6 +87,8 @@ def make_trainer(job: Job) -> Trainer:
         LikenessError: the model, the photos, the text encoder and the recipe do not fit together.
     """
     recipe, text, identity = job.recipe, None, None
+    if recipe.method == "dreambooth":
+        check_storable(job.model)
     if recipe.tokens is not None or getattr(recipe, "text_encoder", False):
         start = None if job.token_start is None else job.token_start.rows
         encoders = TextEncoders(job.clip, recipe, job.subject.trigger, job.subject.class_noun,

@@ -5,7 +5,8 @@
 `start_world` makes worlds of people whom a tiny model knows by name. People whom it does not know
 are then learned with each start and without; runs differ in the start alone. The loss is measured
 at high noise, where only the text or the patch can say who it is, on photos that do not train. A
-ratio is how many times as many steps the run without a start takes to the loss that it ends at.
+ratio is how many times as many steps the run without a start takes to the loss that it ends at;
+`ratios_to_half`, to the loss that it has after half of its steps.
 """
 
 from __future__ import annotations
@@ -110,8 +111,11 @@ def _measure_person(world: Any, maps: Any, number: int, size: Size) -> dict[str,
     return {"mixed_of": person.mixed_of,
             "vision_cosine": [round(seen.before, 4), round(seen.after, 4)],
             "shares": {name: round(share, 2) for name, share in shares.items()},
-            "ratios": {name: _saved(curves[without], curves[start], size)
+            "ratios": {name: _saved(curves[without], curves[start], -1, size)
                        for name, (without, start) in PAIRS.items()},
+            "ratios_to_half": {name: _saved(curves[without], curves[start],
+                                            len(curves[without]) // 2, size)
+                               for name, (without, start) in PAIRS.items()},
             "steps": steps,
             "first_loss": {name: round(curve[0], 4) for name, curve in curves.items()},
             "last_loss": {name: round(curve[-1], 4) for name, curve in curves.items()}}
@@ -122,15 +126,15 @@ def _reaches(curve: Sequence[float], level: float, every: int) -> int | None:
     return next((every * at for at, loss in enumerate(curve) if loss <= level), None)
 
 
-def _saved(without: Sequence[float], start: Sequence[float], size: Size) -> float:
-    """How many times as many steps the run without a start takes to where it ends.
+def _saved(without: Sequence[float], start: Sequence[float], at: int, size: Size) -> float:
+    """How many times as many steps the run without a start takes to a loss of its own curve.
 
     A start that is there at once counts as one measurement; one that never is, as all its steps
     and one measurement more, so that it stays below 1.
     """
-    reached = _reaches(start, without[-1], size.every)
+    reached = _reaches(start, without[at], size.every)
     steps = size.steps + size.every if reached is None else max(size.every, reached)
-    return round(max(size.every, _reaches(without, without[-1], size.every)) / steps, 3)
+    return round(max(size.every, _reaches(without, without[at], size.every)) / steps, 3)
 
 
 def _learn_word(world: Any, person: Any, start: Any, size: Size) -> list[float]:
@@ -217,7 +221,7 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
                        for name, values in spread.items()},
             "all_ratios": spread,
             "medians": {kind: {name: median(kind, name) for name in rows[0][kind]}
-                        for kind in ("steps", "first_loss", "last_loss")}}
+                        for kind in ("ratios_to_half", "steps", "first_loss", "last_loss")}}
 
 
 def _table(result: dict[str, Any]) -> list[str]:
@@ -225,9 +229,9 @@ def _table(result: dict[str, Any]) -> list[str]:
     lines = [f"{'run':<16}{'first loss':>12}{'last loss':>12}"]
     lines += [f"{name:<16}{first:>12.4f}{medians['last_loss'][name]:>12.4f}"
               for name, first in medians["first_loss"].items()]
-    lines.append(f"{'saved':<20}{'median':>8}{'least':>8}{'most':>8}")
+    lines.append(f"{'saved':<20}{'median':>8}{'least':>8}{'most':>8}{'to half':>9}")
     lines += [f"{name:<20}{ratio:>8.2f}{result['all_ratios'][name][0]:>8.2f}"
-              f"{result['all_ratios'][name][-1]:>8.2f}"
+              f"{result['all_ratios'][name][-1]:>8.2f}{medians['ratios_to_half'][name]:>9.2f}"
               for name, ratio in result["ratios"].items()]
     return lines
 

@@ -143,17 +143,23 @@ class World:
     def _fit_tower(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weights and bias that take a photo to the projected texts of its person's name."""
         texts = []
-        self.clip.cond_stage_model.set_clip_options({"projected_pooled": True})
         for name in NAMES:
-            forms = [self.encode(form.format(name))[0][1]["pooled_output"][0]
-                     for form in vision.TEMPLATES]
+            forms = [self._projected(form.format(name)) for form in vision.TEMPLATES]
             texts.append(normalize(torch.stack(forms), dim=-1).mean(dim=0))
-        self.clip.cond_stage_model.reset_clip_options()
         bias = torch.stack(texts).mean(dim=0)
         pictures = self._photos(self.people.repeat_interleave(8, dim=0)).flatten(1)
         wanted = torch.stack(texts).repeat_interleave(8, dim=0) - bias
         ridge = pictures.T @ pictures + torch.eye(pictures.shape[1])
         return torch.linalg.solve(ridge, pictures.T @ wanted), bias
+
+    def _projected(self, text: str) -> torch.Tensor:
+        """A text in the space that CLIP's picture and text towers share, (D,)."""
+        # CLIP.encode_from_tokens would choose the unprojected one again.
+        self._clip_l.set_clip_options({"projected_pooled": True})
+        with torch.no_grad():
+            _, pooled = self._clip_l.encode_token_weights(self.clip.tokenize(text)["l"])
+        self._clip_l.reset_clip_options()
+        return pooled[0]
 
     def teach_patch(self, steps: int) -> Mapping[Any, torch.Tensor]:
         """Maps from a face embedding to what each cross-attention adds: (2, E, tokens, width).

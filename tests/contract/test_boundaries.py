@@ -17,8 +17,8 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server",
 HOST_LOGIC = {
     "control/stack.py", "identity/inject.py", "restore/registry.py",
     *(f"training/{name}.py" for name in (
-        "adapters/group", "adapters/lora", "carried", "conds", "denoise", "export/checkpoint",
-        "export/diffusers", "export/keys", "export/lora", "export/text_lora", "frozen", "loop",
+        "adapters/attach", "adapters/group", "adapters/lora", "carried", "conds", "denoise",
+        "export/checkpoint", "export/diffusers", "export/keys", "export/lora", "export/text_lora", "frozen", "loop",
         "pictures", "plan", "quantise", "scope", "session", "text/encoders", "trained"))}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import comfy.model_management
 import torch
 from torch import nn
 
 from .. import frozen
+from ..recipes.fields import Precision
 from ..scope import Scope
 from .group import Adapters
 
@@ -45,3 +49,14 @@ def set_compute_type(scope: Scope, base: nn.Module, dtype: torch.dtype) -> None:
         # Norms and embeddings cast their weights to the input only when told to.
         if hasattr(module, "comfy_cast_weights"):
             scope.set_attribute(module, "comfy_cast_weights", True)
+
+
+def compute_type(base: Any, precision: Precision, device: torch.device) -> torch.dtype:
+    """The number format a host model trains in; float16 gradients would overflow, so never that."""
+    if precision is not Precision.AUTO:
+        return getattr(torch, precision.value)
+    own = base.manual_cast_dtype or base.get_dtype()
+    if own in (torch.float32, torch.bfloat16):
+        return own
+    half = comfy.model_management.should_use_bf16(device)
+    return torch.bfloat16 if half else torch.float32

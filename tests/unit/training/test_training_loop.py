@@ -10,7 +10,8 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training.loop import Trainer, compute_type
+from likeness.nodes.training.adapters.attach import compute_type
+from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.fields import Precision
 

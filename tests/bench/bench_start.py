@@ -40,7 +40,7 @@ class Size:
     """How long everything runs."""
 
     worlds: int = 2
-    people: int = 3  # new ones per world
+    people: int = 2  # new ones per world
     teaching: int = 300  # steps of the UNet on the names
     patch: int = 200  # steps of the face patch
     looking: int = 80  # steps of the start from vision; the node's default

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ class Saved:
         if state is None:
             if self.job.unfinished != ANEW:
                 self._refuse_others()
+            self._abandon_others()
             return None
         if state.key != self.key:
             raise LikenessError(f"The training state {self.path} belongs to another run; delete it "
                                 "or choose another `name`.")
         if self.job.unfinished == ANEW:
             self.delete()
+            self._abandon_others()
             return None
         trainer.restore(state)
         self.step = state.step
@@ -93,11 +95,22 @@ class Saved:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def _refuse_others(self) -> None:
+    def _others(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """The notes of other unfinished runs of the name that nobody has given up."""
         for path in sorted(self.job.work_folder.glob("*.json")):
             note = _read_note(path)
-            if note is None or note["name"] != self.job.name or path == self.note:
-                continue
+            if note is not None and note["name"] == self.job.name and path != self.note and (
+                    not note.get("abandoned")):
+                yield path, note
+
+    def _abandon_others(self) -> None:
+        """Have them refuse no further run; the same inputs still go on with their states."""
+        for path, note in self._others():
+            write_whole(path, lambda partial, note=note: partial.write_text(
+                json.dumps({**note, "abandoned": True})))
+
+    def _refuse_others(self) -> None:
+        for _, note in self._others():
             changed = "; ".join(differences(note["inputs"], self.inputs))
             raise LikenessError(
                 f"An unfinished run of `{self.job.name}` stopped at step {note['step']} with other "

@@ -47,7 +47,7 @@ def test_looks_are_files_and_stand_in_the_report(host, looked):
     told = report(run, train)
     assert [look["step"] for look in told["likeness"]] == [2, 4]
     assert all(look["pictures"] == 2 and look["held_out"] for look in told["likeness"])
-    folder = host.output / "likeness" / "looked" / "training" / "looks" / "seen"
+    folder, = (host.output / "likeness" / "looked" / "training" / "looks").glob("seen-*")
     names = [path.name for path in sorted(folder.iterdir())]
     assert names == [f"step_{step:06d}_{index}.png" for step in (2, 4) for index in (0, 1)]
     with Image.open(folder / names[0]) as picture:

@@ -127,7 +127,7 @@ def test_a_cancel_in_training_leaves_the_model_as_it_was(host, first_run, sample
 
     before = plain(5)
     with pytest.raises(InterruptedPrompt):
-        host.run(part(prompt(recipe__steps=300), "train"), cancel)
+        host.run(part(prompt(recipe__steps=300, train__name="cancelled"), "train"), cancel)
     plain(6)  # so that the next one is drawn, not taken from the cache
     assert pixels(plain(5)) == pixels(before)
 

@@ -569,3 +569,15 @@ def test_one_photo_trains_and_the_report_warns(tmp_path):
     alone = dataclasses.replace(job.training_set, items=job.training_set.items[:1], key="alone")
     report = session.run(dataclasses.replace(job, training_set=alone), _ignore).report
     assert report["photos"] == 1 and "One photo" in report["warnings"][0]
+
+
+def test_a_run_started_anew_leaves_older_ones_in_peace(tmp_path):
+    job = _job("flux", tmp_path)
+    with pytest.raises(runtime.Interrupted):
+        session.run(job, _cancel_after(2))
+    changed = [dataclasses.replace(job, seed=seed) for seed in (2, 3)]
+    with pytest.raises(LikenessError, match="`seed` was 1 and is 2"):
+        session.run(changed[0], _ignore)
+    assert session.run(dataclasses.replace(changed[0], unfinished=ANEW), _ignore).path.exists()
+    assert session.run(changed[1], _ignore).path.exists()
+    assert session.run(job, _ignore).report["resumed_at"] == 2

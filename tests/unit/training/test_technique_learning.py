@@ -128,7 +128,7 @@ class Case:
 
     learning_rate: float
     fall: float  # of the loss; measured: a third more, of a word alone 1.20
-    left: float = 0.5  # largest share of the distance from the photos; measured: 0.35 to 0.42, of a word 0.90
+    left: float = 0.5  # of the distance; measured: at most 0.42, of a word alone 0.90
     steps: int = 30
     fields: Mapping[str, Any] = field(default_factory=lambda: {"rank": 16, "alpha": 16.0})
 

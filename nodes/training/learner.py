@@ -75,15 +75,19 @@ class Learner:
         if self.ema is not None:
             self.ema.update()
 
+    def keep_all(self) -> None:
+        """Drop nothing of what is learned until the next step draws anew."""
+        for part in (self.adapters, None if self.text is None else self.text.adapters):
+            if part is not None:
+                part.start_step(None)
+
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """While this lasts the learned values are those that count: averaged, nothing dropped."""
         if self._evaluated:
             yield
             return
-        for part in (self.adapters, None if self.text is None else self.text.adapters):
-            if part is not None:
-                part.start_step(None)
+        self.keep_all()
         with ExitStack() as stack:
             stack.enter_context(self.optimizer.evaluated())
             if self.ema is not None:

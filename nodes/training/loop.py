@@ -202,7 +202,7 @@ class Trainer:
         if self.recipe.class_word_weight > 0:
             keys = [sample.item.class_key for sample in batch.samples]
             before = collate(batch.samples, keys, self.device).conds
-            now = self._collate(batch.samples, keys).conds
+            now = self.live_batch(batch.samples, keys).conds
         plain = batch.conds
         if self.recipe.outside_weight > 0 and self.text is not None:
             plain = collate(batch.samples, batch.captions, self.device).conds
@@ -296,9 +296,10 @@ class Trainer:
         return terms
 
     def _batch(self, samples: Sequence[Sample], generator: torch.Generator) -> Batch:
-        return self._collate(samples, choose_captions(samples, self.recipe, generator))
+        return self.live_batch(samples, choose_captions(samples, self.recipe, generator))
 
-    def _collate(self, samples: Sequence[Sample], captions: Sequence[str]) -> Batch:
+    def live_batch(self, samples: Sequence[Sample], captions: Sequence[str]) -> Batch:
+        """Samples of one shape with these captions, encoded by what the text encoders are now."""
         if self.text is None or not self.text.learns_from(captions):
             return collate(samples, captions, self.device)
         live = self.text.conds(self.base, samples, captions, self.recipe.guidance, self.device)

@@ -50,8 +50,7 @@ class Objective:
         recipe = self.recipe
         noisy = self.sampling.noise_scaling(sigmas, noise, batch.latents)
         estimate = self.predict(noisy, sigmas, batch.conds)
-        weight = objectives.face_weight(batch.masks, recipe.background)
-        terms = {"photo": self._cost(estimate, batch.latents, sigmas, weight)}
+        terms = {"photo": self._photo_cost(estimate, batch, sigmas)}
         if recipe.outside_weight > 0:
             before = self.predict_before(noisy, sigmas, plain_conds or batch.conds)
             drift = self._drift(estimate, before, sigmas)
@@ -77,6 +76,28 @@ class Objective:
         estimate = self.predict(noisy, sigmas, batch.conds)
         cost = self._cost(estimate, batch.latents, sigmas, torch.ones_like(batch.masks))
         return {"class": self.recipe.class_weight * cost}
+
+    def photo_loss(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Each photo's own loss, (B,)."""
+        noisy = self.sampling.noise_scaling(sigmas, noise, batch.latents)
+        return self._photo_cost(self.predict(noisy, sigmas, batch.conds), batch, sigmas)
+
+    def photo_loss_before(self, batch: Batch, sigmas: torch.Tensor,
+                          noise: torch.Tensor) -> torch.Tensor:
+        """Each photo's own loss without what the model has learned, (B,)."""
+        noisy = self.sampling.noise_scaling(sigmas, noise, batch.latents)
+        return self._photo_cost(self.predict_before(noisy, sigmas, batch.conds), batch, sigmas)
+
+    def nothing_loss(self, batch: Batch, sigmas: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Each photo's own loss where the network's output is zero, (B,): that of its target."""
+        noisy = self.sampling.noise_scaling(sigmas, noise, batch.latents)
+        estimate = self.sampling.calculate_denoised(sigmas, torch.zeros_like(noisy), noisy)
+        return self._photo_cost(estimate, batch, sigmas)
+
+    def _photo_cost(self, estimate: torch.Tensor, batch: Batch,
+                    sigmas: torch.Tensor) -> torch.Tensor:
+        weight = objectives.face_weight(batch.masks, self.recipe.background)
+        return self._cost(estimate, batch.latents, sigmas, weight)
 
     def _cost(self, estimate: torch.Tensor, latents: torch.Tensor, sigmas: torch.Tensor,
               weight: torch.Tensor) -> torch.Tensor:

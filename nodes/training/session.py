@@ -13,7 +13,7 @@ from .. import runtime
 from ..errors import LikenessError
 from . import products
 from .data import seeded
-from .divergence import Diverged, NotANumber
+from .divergence import Diverged, HarmWatch, NotANumber
 from .export.checkpoint import check_storable
 from .export.lora import FILE_TYPES
 from .identity_loss import IdentityLoss, target_of
@@ -107,6 +107,7 @@ def make_trainer(job: Job) -> Trainer:
 def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[StepResult], None],
            on_look: Callable[[Look], None],
            on_picture: Callable[[int, np.ndarray], None]) -> None:
+    harm = HarmWatch(trainer)
     try:
         while True:
             # First, because a run may have been interrupted in the middle of a look.
@@ -116,14 +117,19 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                 saved.write(trainer, watch=watch.state())
             if watch.over or trainer.step >= trainer.recipe.steps:
                 return
-            with closing(trainer.run(watch.next_look)) as steps:
+            until = watch.next_look
+            with closing(trainer.run(until)) as steps:
                 for result in steps:
                     watch.record(result)
-                    last = result.step == trainer.recipe.steps
-                    if last or (result.step % STATE_EVERY == 0 and saved.due):
+                    ends = result.step == until or watch.out_of_time
+                    stored = result.step == trainer.recipe.steps or (
+                        result.step % STATE_EVERY == 0 and saved.due)
+                    if ends or stored or harm.due(result.step):
+                        harm.check()  # before a lost model takes the place of a good state
+                    if stored:
                         saved.write(trainer, watch=watch.state())
                     on_step(result)
-                    if watch.out_of_time:
+                    if ends:
                         break
     except (Diverged, NotANumber) as err:  # its state would only go on getting worse
         if saved.step == 0 and isinstance(err, NotANumber):

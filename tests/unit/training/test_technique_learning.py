@@ -58,8 +58,8 @@ def _look(trainer: Any) -> Seen:
         stack.enter_context(torch.no_grad())
         stack.enter_context(trainer.learner.evaluated())
         samples = trainer.samples
-        batch = trainer._collate(samples, [sample.captions[0] for sample in samples])
-        classes = trainer._collate(samples, [jobs.CLASS_CAPTION] * len(samples)).conds
+        batch = trainer.live_batch(samples, [sample.captions[0] for sample in samples])
+        classes = trainer.live_batch(samples, [jobs.CLASS_CAPTION] * len(samples)).conds
         for level in SIGMAS:
             sigmas = torch.full((len(samples),), level)
             noise = torch.randn(batch.latents.shape, generator=seeded(7, level))

@@ -9,9 +9,9 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.training.adapters.attach import attach
 from likeness.nodes.training.adapters.group import Adapters
-from likeness.nodes.training.export.diffusers import file_tensors
-from likeness.nodes.training.export.keys import KeyStyle
-from likeness.nodes.training.export.lora import apply_lora
+from likeness.nodes.training.export.diffusers import network_tensors
+from likeness.nodes.training.export.keys import KeyStyle, layer_keys
+from likeness.nodes.training.export.lora import apply_lora, lora_tensors
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.scope import Scope
 from references import make_reference
@@ -106,7 +106,12 @@ def _assert_same(found: torch.Tensor, wanted: torch.Tensor, before: torch.Tensor
 
 def _saved(model, adapters, style: KeyStyle, folder):
     path = folder / f"{style.value}.safetensors"
-    save_file(file_tensors(model, adapters, style, torch.float32), str(path))
+    if style is KeyStyle.DIFFUSERS:
+        tensors = network_tensors(model, adapters, torch.float32)
+    else:
+        names = layer_keys(model, adapters.layers, style)
+        tensors = lora_tensors(adapters, names, torch.float32)
+    save_file(tensors, str(path))
     return path
 
 

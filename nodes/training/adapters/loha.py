@@ -34,7 +34,7 @@ class LoHaLayer(AdapterLayer):
                  generator: torch.Generator, device: torch.device) -> None:
         rank = rank_within(path, module, recipe)
         super().__init__(module, rank, recipe.rank_dropout)
-        self.scale = recipe.scale_of(rank)
+        self.scale = recipe.scale
         outputs, inputs = self.shape[0], math.prod(self.shape[1:])
 
         def drawn(rows: int, columns: int, spread: float) -> nn.Parameter:

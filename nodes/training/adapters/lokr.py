@@ -37,7 +37,7 @@ class LoKrLayer(AdapterLayer):
         inputs = columns * math.prod(self.shape[2:])
         self.whole = 2 * self.rank >= max(rows, columns)
         self.ranks = rows if self.whole else self.rank
-        self.scale = 1.0 if self.whole else recipe.scale_of(self.rank)
+        self.scale = 1.0 if self.whole else recipe.scale
 
         def kaiming(count: int, inputs: int) -> nn.Parameter:
             bound = inputs ** -0.5  # a = sqrt(5), as LyCORIS does

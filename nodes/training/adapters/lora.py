@@ -41,7 +41,7 @@ class LoRALayer(AdapterLayer):
                  generator: torch.Generator, device: torch.device) -> None:
         rank = rank_within(path, module, recipe)
         super().__init__(module, rank, recipe.rank_dropout)
-        self.scale, self.plus_ratio = recipe.scale_of(rank), recipe.plus_ratio
+        self.scale, self.plus_ratio = recipe.scale, recipe.plus_ratio
         outputs, inputs = self.shape[0], math.prod(self.shape[1:])
         down = first_factor(rank, inputs, recipe.initialisation, generator)
         self.down = nn.Parameter(down.reshape(rank, *self.shape[1:]).to(device))

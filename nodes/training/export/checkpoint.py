@@ -49,12 +49,12 @@ def check_storable(model: Any) -> None:
                                 "`weight_dtype` default, or train a LoRA.")
 
 
-def tuned(model: Any, adapters: Adapters, strength: float = 1.0) -> Any:
+def tuned(model: Any, adapters: Adapters) -> Any:
     """A clone of a MODEL with the learned weights as ordinary patches; the MODEL stays as it is.
 
     What learned started from the MODEL's patched weights, so that these patches take the place of
-    those that it carries for the same weights. At strength 1 the weights are those that a
-    checkpoint of the clone holds.
+    those that it carries for the same weights. The weights are those that a checkpoint of the
+    clone holds.
     """
     patched = model.clone()
     patches = {key: ("diff", (_storable(key, value, _stored(model, key).dtype)
@@ -62,7 +62,7 @@ def tuned(model: Any, adapters: Adapters, strength: float = 1.0) -> Any:
                for key, value in _learned(model, adapters)}
     # Newer hosts share these tables between clones.
     patched.patches = {key: value for key, value in patched.patches.items() if key not in patches}
-    patched.add_patches(patches, strength)
+    patched.add_patches(patches)
     return patched
 
 

@@ -13,7 +13,7 @@ import torch
 from ...errors import LikenessError
 from ..adapters.group import Adapters
 from ..adapters.layer import AdapterLayer
-from .keys import KeyStyle, layer_keys, text_keys
+from .keys import KeyStyle, text_keys
 
 _LORA = {"lora_down.weight", "lora_up.weight", "alpha"}
 
@@ -118,21 +118,6 @@ def take_over_text(tensors: Mapping[str, torch.Tensor], clip: Any, adapters: Ada
         down, up = (tensors[f"{key}.lora_linear_layer.{name}.weight"].float()
                     for name in ("down", "up"))
         _give(adapters.layers[path], down, up)
-
-
-def file_tensors(model: Any, adapters: Adapters, style: KeyStyle,
-                 dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """What was learned about a MODEL's network as file tensors in a style.
-
-    Raises:
-        LikenessError: a layer has no name in that style, or diffusers' style is asked of what is
-            no LoRA.
-    """
-    if style is KeyStyle.DIFFUSERS:
-        return network_tensors(model, adapters, dtype)
-    names = layer_keys(model, adapters.layers, style)
-    return {f"{names[path]}.{suffix}": value for path, layer in adapters.layers.items()
-            for suffix, value in layer.to_file(dtype).items()}
 
 
 def _factors(path: str, layer: AdapterLayer) -> tuple[torch.Tensor, torch.Tensor]:

@@ -58,8 +58,9 @@ class AdapterRecipe(Recipe):
                  if part in path]
         return found[-1] if found else self.rank
 
-    def scale_of(self, rank: int) -> float:
-        """What the output of an adapter of this rank is multiplied by.
+    @property
+    def scale(self) -> float:
+        """What the output of every adapter is multiplied by.
 
         `alpha` belongs to `rank`; layers of another rank keep the same scale.
         """

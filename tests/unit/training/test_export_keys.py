@@ -11,7 +11,6 @@ import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training.adapters.group import Adapters
 from likeness.nodes.training.export.diffusers import (
-    file_tensors,
     network_parts,
     network_tensors,
     text_tensors,
@@ -123,7 +122,7 @@ def test_only_lora_has_a_file_in_diffusers_layout(monkeypatch):
     tensors = layer.to_file(torch.float32)
     monkeypatch.setattr(layer, "to_file", lambda dtype: {**tensors, "dora_scale": torch.ones(1)})
     with pytest.raises(LikenessError, match="Only LoRA has a file in diffusers' layout"):
-        file_tensors(model, adapters, KeyStyle.DIFFUSERS, torch.float32)
+        network_tensors(model, adapters, torch.float32)
 
 
 def _encoders(kind: str) -> _Clip:

@@ -14,8 +14,10 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_whole
+from ..quality.judge import judge
+from ..quality.look import Seen, look
+from ..quality.rules import Rules
 from ..sockets import Photo, PhotoSet, Reason, Verdict
-from .judge import Rules, Seen, judge, look
 
 _SEVERITY = {Verdict.KEEP: 0, Verdict.UNSURE: 1, Verdict.REJECT: 2}
 # Faces that these rules reject say little about who is in the picture.
@@ -144,7 +146,8 @@ def _judged(photo: Photo, seen: Seen | None, reasons: list[Reason],
     if distance is not None:
         measures["distance"] = distance
     return replace(photo, verdict=verdict_of(reasons), reasons=tuple(reasons),
-                   face=seen.face if seen else None, measures=measures)
+                   face=seen.face if seen else None, measures=measures,
+                   embedding=seen.embedding if seen else None)
 
 
 def report(photos: PhotoSet, rules: Rules) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import numpy as np
 from ..errors import LikenessError
 from ..faces.embed import embed_photo, leave_one_out
 from ..faces.mesh import subject_mesh
+from ..quality.look import RECOGNISER
 from ..sockets import Photo, PhotoSet, Subject, Verdict
 from .curate import count_rules
-from .judge import RECOGNISER
 from .sheet import BLUE, GREEN, Card, draw_sheet
 
 _ADVICE = {

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(likeness.__file__).parent / "nodes"
 FEATURES = {"dataset", "training", "control", "identity", "restore", "scoring", "style"}
-SHARED = {"sockets", "images", "errors", "files", "tensors", "faces"}
+SHARED = {"sockets", "images", "errors", "files", "tensors", "faces", "quality"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.
@@ -60,7 +60,7 @@ def test_features_import_only_below_themselves(path):
         own = set()
     else:
         own = {parts[0]}
-        return_to = SHARED - ({"faces"} if parts[0] == "faces" else set())
+        return_to = SHARED - ({"faces", "quality"} if parts[0] == "faces" else set())
         host_side = _is_node_file(path) or _relative(path) in HOST_LOGIC
         return_to = return_to | (FACADES if host_side else set())
     for name in _imports(path):

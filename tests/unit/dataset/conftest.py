@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from likeness.nodes.dataset.curate import curate
-from likeness.nodes.dataset.judge import Rules
 from likeness.nodes.dataset.load import list_photos, read_photos
+from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import Photo, PhotoSet
 from PIL import Image, ImageOps
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from likeness.nodes.dataset import sheet
 from likeness.nodes.dataset.curate import curate
-from likeness.nodes.dataset.judge import Rules
+from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import PhotoSet
 from PIL import Image, ImageDraw
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes.dataset import judge as judging
 from likeness.nodes.dataset.curate import count_rules, curate, key_of, report, verdict_of
-from likeness.nodes.dataset.judge import Rules, Seen
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.quality import judge as judging
+from likeness.nodes.quality import look as looking
+from likeness.nodes.quality.look import Seen
+from likeness.nodes.quality.measures import face_width
+from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import HeadPose, Photo
 from PIL import Image, ImageFilter, ImageOps
 
@@ -222,7 +225,7 @@ def test_a_broken_file_is_rejected_and_the_rest_judged(folder, judge):
 
 def test_a_file_that_vanished_since_loading_is_rejected(load_folder, folder):
     photos = load_folder(folder)
-    judging.look.cache_clear()
+    looking.look.cache_clear()
     (folder / "good_obama.jpg").unlink()
     judged = {photo.name: photo for photo in
               curate(photos, Rules(), lambda done: None).photos}
@@ -277,7 +280,7 @@ def test_tilting_the_picture_does_not_change_the_width_of_the_face(portrait, ang
     from likeness.nodes.faces.detect import find_face
 
     tilted = np.asarray(portrait.rotate(angle, Image.Resampling.BICUBIC, fillcolor="grey"))
-    assert judging.face_width(find_face(tilted)) == pytest.approx(237, rel=0.05)
+    assert face_width(find_face(tilted)) == pytest.approx(237, rel=0.05)
 
 
 def test_contradicting_rules_are_refused():

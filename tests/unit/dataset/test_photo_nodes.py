@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes import runtime
+from likeness.nodes.dataset.curate_nodes import LikenessCuratePhotos
 from likeness.nodes.dataset.nodes import (
     NODES,
-    LikenessCuratePhotos,
     LikenessLoadPhotos,
     LikenessSubject,
 )

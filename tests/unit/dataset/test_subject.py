@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from likeness.nodes.dataset import subject as subjects
 from likeness.nodes.dataset.curate import curate
-from likeness.nodes.dataset.judge import Rules
 from likeness.nodes.dataset.subject import SubjectSettings, make_subject, split
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.embed import embed_photo, leave_one_out
+from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import HeadPose, Reason, Subject, Verdict
 
 SETTINGS = SubjectSettings("Barack", "ohwx", "man", held_out=1, include_unsure=False)

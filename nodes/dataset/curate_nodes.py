@@ -1,0 +1,100 @@
+"""The node that judges photos."""
+
+from __future__ import annotations
+
+import json
+
+from comfy_api.latest import io, ui
+
+from .. import runtime
+from ..images import to_image
+from ..quality.rules import SEVERAL, Rules
+from ..schema import PhotoSetType, schema
+from . import curate as curation
+from .sheet import curation_sheet
+
+_DEFAULTS = Rules()
+# A face is unsure from this much below the distance at which it is somebody else.
+_UNSURE_BAND = round(_DEFAULTS.stranger[1] - _DEFAULTS.stranger[0], 4)
+
+
+class LikenessCuratePhotos(io.ComfyNode):
+    """Judge every photo and say why."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            "LikenessCuratePhotos", feature="dataset", display_name="Likeness Curate Photos",
+            description="Takes photos, finds the face in each and says keep, unsure or reject "
+                        "with the reason: no face, several faces, too small, cut off, dark, "
+                        "bright, blurred, turned aside, the same shot twice, somebody else. "
+                        "Gives the judged photos, a contact sheet and a JSON report.",
+            is_output_node=True,
+            inputs=[
+                PhotoSetType.Input("photos", tooltip="The photos from Load Photos."),
+                io.Int.Input(
+                    "min_face", default=_DEFAULTS.min_face, min=16, max=2048,
+                    tooltip="Pixels: how wide a face must be. Up to a quarter narrower is unsure, "
+                            "below that rejected. Raise it to 256 for training at 1024, lower it "
+                            "when only small photos exist."),
+                io.Float.Input(
+                    "min_sharpness", default=_DEFAULTS.min_sharpness, min=0.0, max=1000.0,
+                    step=5.0,
+                    tooltip="Variance of the Laplacian on the face at 256 pixels; less is "
+                            "rejected as blurred. Sharp photos have 200 and more, visibly blurred "
+                            "ones below 40."),
+                io.Float.Input(
+                    "soft_sharpness", default=_DEFAULTS.soft_sharpness, min=0.0, max=1000.0,
+                    step=5.0,
+                    tooltip="The same measure; between `min_sharpness` and this a photo is "
+                            "unsure. Lower it for old or low-resolution photos."),
+                io.Combo.Input(
+                    "several_faces", options=list(SEVERAL), default=_DEFAULTS.several_faces,
+                    tooltip="What to do with a photo whose second face is at least 40 % as wide "
+                            "as the largest: reject it, call it unsure, or use the largest face."),
+                io.Float.Input(
+                    "max_distance", default=_DEFAULTS.stranger[1], min=0.2, max=1.5, step=0.01,
+                    tooltip="How far a face may be from the centre of the other photos' faces "
+                            "(L2 distance of dlib embeddings) before it is somebody else; from "
+                            "0.07 below it is unsure. One "
+                            "person's photos lie at 0.2 to 0.5, other people from 0.6; raise it "
+                            "when the person's looks changed much over the years."),
+                io.Int.Input(
+                    "duplicate_bits", default=_DEFAULTS.duplicate_bits, min=-1, max=32,
+                    tooltip="Of the 64 bits of the aligned face's perceptual hash, how many may "
+                            "differ in two photos of the same shot. Re-crops differ in 2 to 8, "
+                            "other shots in 16 and more, and their embeddings must be close "
+                            "too; -1 keeps duplicates."),
+            ],
+            outputs=[
+                PhotoSetType.Output(display_name="photos", tooltip="The same photos with verdicts, "
+                                                                   "reasons, faces and measures."),
+                io.Image.Output(display_name="sheet", tooltip="The contact sheet with the verdict "
+                                                              "on each photo."),
+                io.String.Output(display_name="report",
+                                 tooltip="JSON: verdict, reasons, measures and head pose per "
+                                         "photo, counts, the limits; also written to "
+                                         "output/likeness/curation-<key>.json, with "
+                                         "the sheet beside it."),
+                io.Int.Output(display_name="kept", tooltip="How many photos are kept."),
+            ])
+
+    @classmethod
+    def execute(cls, photos, min_face, min_sharpness, soft_sharpness, several_faces, max_distance,
+                duplicate_bits):
+        rules = Rules(min_face=min_face, min_sharpness=min_sharpness,
+                      soft_sharpness=soft_sharpness, several_faces=several_faces,
+                      stranger=(round(max_distance - _UNSURE_BAND, 4), max_distance),
+                      duplicate_bits=duplicate_bits)
+        judged = curation.curate(photos, rules, runtime.progress_callback(len(photos.photos)))
+        sheet = curation_sheet(judged)
+        file = (runtime.output_directory() / "likeness"
+                / f"curation-{curation.key_of(judged, rules)}.json")
+        text = json.dumps({**curation.report(judged, rules), "report": str(file)}, indent=1)
+        curation.write_report(file, text, sheet)
+        sheet = to_image(sheet)
+        shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(judged, sheet, text, len(judged.kept), ui=shown)
+
+
+NODES: list[type[io.ComfyNode]] = [LikenessCuratePhotos]

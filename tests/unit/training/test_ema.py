@@ -38,8 +38,8 @@ def test_the_average_is_that_of_diffusers():
         _move(parameters, step)
         ours.update()
         theirs.step(parameters.values())
-    for name, truth in zip(parameters, theirs.shadow_params, strict=True):
-        assert torch.allclose(ours.tensors()[name], truth, atol=1e-6), name
+        for name, truth in zip(parameters, theirs.shadow_params, strict=True):
+            assert torch.allclose(ours.tensors()[name], truth, atol=1e-6), (name, step)
 
 
 def test_the_start_has_no_part_in_the_average():

@@ -223,6 +223,18 @@ def test_a_look_and_a_state_under_inference_mode_do_not_change_the_run(kind):
                for value, truth in zip(parameters, straight, strict=True))
 
 
+def test_a_look_inside_a_look_leaves_the_averaged_values_in_place():
+    parameters = _parameters()
+    handle = _make(Optimizer.SCHEDULE_FREE, parameters)
+    _train(handle, parameters, range(5))
+    with handle.evaluated():
+        averaged = [parameter.detach().clone() for parameter in parameters]
+        with handle.evaluated():
+            pass
+        assert all(torch.equal(value, before)
+                   for value, before in zip(parameters, averaged, strict=True))
+
+
 def test_other_optimisers_evaluate_what_they_train():
     parameters = _parameters()
     handle = _make(Optimizer.ADAMW, parameters)

@@ -10,12 +10,12 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from .. import runtime
+from ..cache_limit import files_of, limit_cache
 from ..errors import LikenessError
 from ..images import to_image
 from ..schema import SubjectType, TrainingSetType, schema
 from ..tensors import fingerprint, text_fingerprint
 from .cache import Encoders
-from .cache_limit import files_of, limit_cache
 from .caption import DEFAULT_TEMPLATE
 from .crop import FRAMINGS
 from .given import side_car_captions, typed_captions

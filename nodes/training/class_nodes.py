@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from .. import runtime
+from ..cache_limit import limit_cache
 from ..errors import LikenessError
 from ..images import to_image, to_uint8
 from ..schema import SubjectType, TrainingSetType, schema, seed
@@ -20,6 +22,8 @@ from ..sockets import Subject
 from ..tensors import fingerprint, text_fingerprint
 from . import class_photos, pictures
 from .class_photos import DEFAULT_PROMPT, ClassPhoto, ClassPhotoSettings, Studio
+
+_MEGABYTE = 2 ** 20
 
 
 class ClassPhotosNode(io.ComfyNode):
@@ -70,17 +74,22 @@ class ClassPhotosNode(io.ComfyNode):
                                tooltip="Your own pictures of other people of the class, taken in "
                                        "place of generated ones. They are cut to width and height "
                                        "round their middle and described by the first prompt."),
+                io.Int.Input("cache_limit_mb", default=4096, min=0, max=1048576, step=256,
+                             optional=True,
+                             tooltip="Megabytes that the class photos in this folder may take; the "
+                                     "longest unused go first, those of this call never. Raise it "
+                                     "when you switch between models or prompts often."),
             ],
             outputs=[
                 TrainingSetType.Output(display_name="class_set",
                                        tooltip="Latents and text encodings of the class photos; "
                                                "goes into Train beside the training set."),
                 io.Image.Output(display_name="pictures",
-                                tooltip="The pictures, at most 512 pixels a side; the folder has "
-                                        "them at full size."),
+                                tooltip="The pictures, at most 512 pixels a side; of more than 64 an "
+                                        "even choice. The folder has all at full size."),
                 io.String.Output(display_name="report", tooltip="JSON: folder, how many were made "
                                                                 "and reused, prompt and seed of "
-                                                                "each."),
+                                                                "each, size of the folder."),
             ],
         )
 
@@ -88,7 +97,8 @@ class ClassPhotosNode(io.ComfyNode):
     def execute(cls, model, clip, vae, class_noun: str, prompt: str, negative: str, count: int,
                 seed: int, width: int, height: int, steps: int, cfg: float, sampler: str,
                 scheduler: str, guidance: float, subject: Subject | None = None,
-                own_pictures: torch.Tensor | None = None) -> io.NodeOutput:
+                own_pictures: torch.Tensor | None = None,
+                cache_limit_mb: int = 4096) -> io.NodeOutput:
         noun = subject.class_noun if subject is not None else class_noun.strip()
         settings = ClassPhotoSettings(
             noun, class_photos.prompt_lines(prompt), negative.strip(), count, seed, width, height,
@@ -100,12 +110,16 @@ class ClassPhotosNode(io.ComfyNode):
         if own_pictures is None:
             photos = _followed(class_photos.generate(settings, studio, folder), count)
         else:
-            images = [to_uint8(image) for image in own_pictures]
-            photos = _followed(class_photos.encode(images, settings, studio, folder), len(images))
+            images = (to_uint8(image) for image in own_pictures)
+            photos = _followed(class_photos.encode(images, settings, studio, folder),
+                               len(own_pictures))
         made = class_photos.class_set(photos, studio, folder, name)
-        text = json.dumps(class_photos.report(photos, settings, folder, own_pictures is not None),
-                          indent=2)
-        shown = to_image(np.stack([photo.thumbnail for photo in photos]))
+        cache = limit_cache(folder, class_photos.files_of(photos, made),
+                            cache_limit_mb * _MEGABYTE)
+        told = class_photos.report(photos, settings, folder, own_pictures is not None)
+        text = json.dumps({**told, "cache": dataclasses.asdict(cache)}, indent=2)
+        shown = to_image(np.stack([photo.thumbnail for photo in photos
+                                   if photo.thumbnail is not None]))
         preview = ui.PreviewImage(shown, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(made, shown, text, ui=preview)
 
@@ -151,10 +165,13 @@ def _studio(model, clip, vae, settings: ClassPhotoSettings) -> Studio:
 
 
 def _followed(photos: Iterator[ClassPhoto], total: int) -> list[ClassPhoto]:
-    """Collect photos and show each as it comes; a cancel ends it between two."""
-    progress, done = runtime.Progress(total), []
-    for photo in photos:
-        done.append(photo)
+    """Collect photos and show each as it comes; a cancel ends it between two.
+
+    Thumbnails stay of those alone that are shown in the end: the others would fill the memory.
+    """
+    progress, done, shown = runtime.Progress(total), [], class_photos.shown_places(total)
+    for place, photo in enumerate(photos):
+        done.append(photo if place in shown else dataclasses.replace(photo, thumbnail=None))
         progress.update(len(done), Image.fromarray(photo.thumbnail))
     return done
 

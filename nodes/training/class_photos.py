@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..cache_limit import files_of as training_files
 from ..errors import LikenessError
 from ..images import read_photo, resize, to_image
 from ..sockets import TrainingItem, TrainingSet
@@ -37,6 +38,7 @@ DEFAULT_PROMPT = "a photo of a {class}"
 # Raised when the same settings begin to give other files.
 _FORMAT = 1
 _THUMBNAIL = 512  # pixels
+_SHOWN = 64  # pictures: as IMAGE they take 200 MB, whatever the count
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ClassPhoto:
 
     item: TrainingItem
     picture: Path  # png
-    thumbnail: np.ndarray  # (h, w, 3) uint8, at most 512 a side: thousands are held at once
+    thumbnail: np.ndarray | None  # (h, w, 3) uint8, at most 512 a side; None: it is not shown
     reused: bool  # it lay on disk already
 
 
@@ -126,7 +128,7 @@ def generate(settings: ClassPhotoSettings, studio: Studio, folder: Path) -> Iter
         yield _photo(path, latent, key, text, studio, reused)
 
 
-def encode(images: Sequence[np.ndarray], settings: ClassPhotoSettings, studio: Studio,
+def encode(images: Iterable[np.ndarray], settings: ClassPhotoSettings, studio: Studio,
            folder: Path) -> Iterator[ClassPhoto]:
     """Make class photos of given pictures (H, W, 3) uint8, cut to the size that was asked for.
 
@@ -162,6 +164,16 @@ def class_set(photos: Sequence[ClassPhoto], studio: Studio, folder: Path,
                 sorted(path.name for path in files.values())])
     return TrainingSet(tuple(photo.item for photo in photos), files, folder, key, subject, "",
                        texts)
+
+
+def shown_places(count: int) -> set[int]:
+    """Which of so many photos are shown: all of a few, an even choice of more."""
+    return set(np.linspace(0, count - 1, min(count, _SHOWN)).round().astype(int).tolist())
+
+
+def files_of(photos: Sequence[ClassPhoto], made: TrainingSet) -> set[Path]:
+    """Every file that these photos need or show."""
+    return {photo.picture for photo in photos} | training_files(made)
 
 
 def report(photos: Sequence[ClassPhoto], settings: ClassPhotoSettings, folder: Path,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes import files, tensors
+from likeness.nodes.cache_limit import files_of, limit_cache
 from likeness.nodes.dataset.cache import Encoders
-from likeness.nodes.dataset.cache_limit import files_of, limit_cache
 from likeness.nodes.dataset.prepare import PrepareSettings, prepare, report
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from likeness.nodes.dataset.cache_limit import limit_cache
+from likeness.nodes.cache_limit import limit_cache
 
 
 @pytest.fixture

@@ -239,3 +239,35 @@ def test_large_pictures_are_held_as_thumbnails_alone(tmp_path):
                                  tmp_path)
     assert photo.thumbnail.shape == (320, 512, 3) and photo.item.bucket == (1024, 640)
     assert read_photo(photo.picture).shape == (640, 1024, 3)
+
+
+def test_the_folder_stays_within_its_limit_and_keeps_what_this_call_uses(node, tmp_path):
+    folder = tmp_path / "likeness" / "man" / "class_photos"
+    node(seed=50)
+    (folder / "holiday.png").write_bytes(b"the user's own")
+    old = set(folder.iterdir())
+    made, _, text = node(cache_limit_mb=0)
+    told = json.loads(text)
+    names = {photo["file"] for photo in told["photos"]}
+    assert {path.name for path in folder.glob("*.png")} == names | {"holiday.png"}
+    assert all(item.latent_file.exists() for item in made.items)
+    assert all(path.exists() for path in made.conditionings.values())
+    assert told["cache"]["removed"] == 4  # two latents and two pictures; the texts are used
+    assert len(old & set(folder.iterdir())) == len(old) - 4
+    assert json.loads(node(seed=50)[2])["made"] == 2
+
+
+def test_nothing_is_deleted_below_the_limit(node):
+    node(seed=50)
+    assert json.loads(node(cache_limit_mb=1)[2])["cache"]["removed"] == 0
+    assert json.loads(node(seed=50)[2])["reused"] == 2
+
+
+def test_of_many_pictures_an_even_choice_is_shown_and_held(node):
+    colours = np.arange(130, dtype=np.uint8).reshape(-1, 1, 1, 1).repeat(16, 1).repeat(16, 2)
+    pictures_of_others = to_image(colours.repeat(3, 3))
+    made, shown, text = node(own_pictures=pictures_of_others, width=16, height=16)
+    assert len(made.items) == 130 and len(json.loads(text)["photos"]) == 130
+    assert shown.shape == (64, 16, 16, 3)
+    levels = (shown[:, 0, 0, 0] * 255).round()
+    assert levels[0] == 0 and levels[-1] == 129 and set(levels.diff().tolist()) == {2.0, 3.0}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..sockets import TrainingSet
+from .sockets import TrainingSet
 
 logger = logging.getLogger("likeness")
 
-# What the cache writes, and what a crash in the middle of a write left behind.
-_OWN = (".latent.safetensors", ".text.safetensors", ".part")
+# What the caches write, and what a crash in the middle of a write left behind. Pictures count by
+# the names that a cache gives them alone, since a user may lay others beside them.
+_OWN = re.compile(r".*(\.latent\.safetensors|\.text\.safetensors|\.part)"
+                  r"|[0-9a-f]{24}(-[0-9a-f]{8})?\.png")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def limit_cache(folder: Path, used: Iterable[Path], limit: int) -> CacheUse:
     for path in used:
         _mark_used(path)
     found = {path: path.stat() for path in folder.iterdir()
-             if path.name.endswith(_OWN) and path.is_file()}
+             if _OWN.fullmatch(path.name) and path.is_file()}
     kept, size, removed = len(found), sum(stat.st_size for stat in found.values()), 0
     spare = sorted(found.keys() - used,
                    key=lambda path: (max(found[path].st_atime_ns, found[path].st_mtime_ns), path))

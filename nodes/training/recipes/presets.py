@@ -1,6 +1,7 @@
 """Published settings for faces: a preset per architecture and purpose, and each number's source.
 
-Where a number has no published face setting behind it, its source says so.
+Where a number has no published face setting behind it, or departs from the one it is made of, its
+source says so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ class Source:
 
     title: str
     url: str = ""  # empty: the pack's own choice
+
+    def adapted(self, how: str) -> Source:
+        """The same place, for a number that was made from what stands there."""
+        return Source(f"adapted from {self.title}: {how}", self.url)
 
 
 _GITHUB = "https://github.com/"
@@ -207,22 +212,30 @@ def _advice(resolution: int, source: Source, **more: Setting) -> Settings:
 _PERSON = Pace(120, 1500, 3500, STUDIO)
 _LIKE_PERSON = Pace(120, 1500, 3500, LIKE_FLUX)
 _COSINE = Setting(Schedule.COSINE, FACECHAIN)
+_FACECHAIN_PACE = FACECHAIN.adapted("its 200 steps a photo, at most 800; the least number is this "
+                                    "pack's")
+_FACECHAIN_RATE = FACECHAIN.adapted("its rate, there with rank 4 and alpha 32")
+_EDEN_PACE = EDEN_SD15.adapted("its 600 steps for about 10 photos, spread by photo")
+_PIVOTAL_PACE = HF_PIVOTAL.adapted("its 1000 to 1500 steps, spread by photo")
+_INVERSION_PACE = DIFFUSERS_INVERSION.adapted("its 3000 steps as the most, spread by photo")
+_STUDIO_SMALL = STUDIO.adapted("its rate for SDXL, there with rank 32 and alpha 16")
 _GAMMA = Setting(5.0, MIN_SNR)
 _FLUX = {"guidance": Setting(1.0, KOHYA_FLUX), "shift_by_resolution": Setting(True, KOHYA_FLUX),
          "timesteps": Setting(Timesteps.LOGIT_NORMAL, KOHYA_FLUX),
          "caption_dropout": Setting(0.05, AI_TOOLKIT)}
 _CHECKPOINTED = Setting(True, HF_FLUX_QLORA)
 _BOOTH_PACE = (100, 800, 1200)
+_BOOTH_SPREAD = "its 800 to 1200 steps for faces, spread by photo"
 _CLASS = {"class_photos": Setting(200, DIFFUSERS_DREAMBOOTH)}
 
 # The first of an architecture is its portrait preset.
 PRESETS: tuple[Preset, ...] = (
     Preset("sd15_portrait", "SD1.5 portrait", "sd15", LoRARecipe,
-           Pace(200, 400, 800, FACECHAIN),
-           _adapter(16, 16.0, 1.5e-4, FACECHAIN, rank=Setting(16, ONE_TRAINER),
+           Pace(200, 400, 800, _FACECHAIN_PACE),
+           _adapter(16, 16.0, 1.5e-4, _FACECHAIN_RATE, rank=Setting(16, ONE_TRAINER),
                     alpha=Setting(16.0, OWN), schedule=_COSINE, min_snr=_GAMMA),
            advice=_advice(512, FACECHAIN, photos=Setting("3 to 10", FACECHAIN))),
-    Preset("sd15_pivotal", "SD1.5 pivotal", "sd15", LoRARecipe, Pace(60, 300, 900, EDEN_SD15),
+    Preset("sd15_pivotal", "SD1.5 pivotal", "sd15", LoRARecipe, Pace(60, 300, 900, _EDEN_PACE),
            _adapter(16, 16.0, 5e-4, EDEN_SD15, alpha=Setting(16.0, OWN),
                     batch_size=Setting(4, EDEN_SD15), min_snr=_GAMMA),
            tokens=MappingProxyType({"vectors": Setting(2, HF_PIVOTAL),
@@ -230,13 +243,13 @@ PRESETS: tuple[Preset, ...] = (
                                     "share": Setting(0.5, HF_PIVOTAL)}),
            advice=_advice(768, EDEN_SD15, photos=Setting("about 10", EDEN_SD15))),
     Preset("sd15_dreambooth", "SD1.5 DreamBooth", "sd15", DreamBoothRecipe,
-           Pace(*_BOOTH_PACE, HF_DREAMBOOTH),
+           Pace(*_BOOTH_PACE, HF_DREAMBOOTH.adapted(_BOOTH_SPREAD)),
            MappingProxyType({"learning_rate": Setting(1e-6, HF_DREAMBOOTH),
                              "batch_size": Setting(2, HF_DREAMBOOTH),
                              "class_weight": Setting(1.0, DREAMBOOTH_PAPER), "min_snr": _GAMMA}),
            advice=_advice(512, DIFFUSERS_DREAMBOOTH, **_CLASS)),
     Preset("sd15_textual_inversion", "SD1.5 textual inversion", "sd15", TextualInversionRecipe,
-           Pace(200, 2000, 3000, DIFFUSERS_INVERSION),
+           Pace(200, 2000, 3000, _INVERSION_PACE),
            MappingProxyType({"learning_rate": Setting(1e-3, EDEN_SD15), "min_snr": _GAMMA}),
            tokens=MappingProxyType({"vectors": Setting(2, HF_PIVOTAL),
                                     "learning_rate": Setting(1e-3, EDEN_SD15)}),
@@ -244,19 +257,19 @@ PRESETS: tuple[Preset, ...] = (
     Preset("sdxl_portrait", "SDXL portrait", "sdxl", LoRARecipe, _PERSON,
            _adapter(32, 16.0, 1e-4, STUDIO, min_snr=_GAMMA),
            advice=_advice(1024, STUDIO, photos=Setting("20 to 30", STUDIO))),
-    Preset("sdxl_pivotal", "SDXL pivotal", "sdxl", LoRARecipe, Pace(100, 1000, 1500, HF_PIVOTAL),
+    Preset("sdxl_pivotal", "SDXL pivotal", "sdxl", LoRARecipe, Pace(100, 1000, 1500, _PIVOTAL_PACE),
            _adapter(32, 32.0, 1e-4, COG, alpha=Setting(32.0, OWN), min_snr=_GAMMA),
            tokens=MappingProxyType({"vectors": Setting(2, HF_PIVOTAL),
                                     "learning_rate": Setting(3e-4, HF_PIVOTAL),
                                     "share": Setting(0.5, HF_PIVOTAL)}),
            advice=_advice(1024, HF_PIVOTAL, photos=Setting("7 to 16", HF_PIVOTAL))),
     Preset("sdxl_8gb", "SDXL 8 GB", "sdxl", QLoRARecipe, _PERSON,
-           _adapter(16, 16.0, 1e-4, STUDIO, rank=Setting(16, SMALL), alpha=Setting(16.0, SMALL),
-                    min_snr=_GAMMA, base_weights=Setting(BaseWeights.FP8, KOHYA_FP8),
+           _adapter(16, 16.0, 1e-4, _STUDIO_SMALL, rank=Setting(16, SMALL),
+                    alpha=Setting(16.0, SMALL), min_snr=_GAMMA, base_weights=Setting(BaseWeights.FP8, KOHYA_FP8),
                     batch_size=Setting(1, SMALL), gradient_checkpointing=Setting(True, SMALL)),
            advice=_advice(1024, STUDIO, photos=Setting("20 to 30", STUDIO))),
     Preset("sdxl_dreambooth", "SDXL DreamBooth", "sdxl", DreamBoothRecipe,
-           Pace(*_BOOTH_PACE, LIKE_SD15),
+           Pace(*_BOOTH_PACE, LIKE_SD15.adapted(_BOOTH_SPREAD)),
            MappingProxyType({"learning_rate": Setting(1e-6, LIKE_SD15),
                              "batch_size": Setting(1, SMALL),
                              "target": Setting(Target.CROSS_ATTENTION, CUSTOM_DIFFUSION),

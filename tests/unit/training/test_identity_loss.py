@@ -207,6 +207,17 @@ def test_the_noise_from_which_it_is_asked_is_the_recipes_signal_to_noise_ratio(n
     assert loss[0] > 0 and loss[1] == 0
 
 
+@pytest.mark.parametrize("name", ["sd15", "flux"])
+def test_estimates_are_decoded_at_the_vaes_scale(name):
+    base = training_models.make_model(name).model
+    identity = IdentityLoss(_PictureVAE(), _target(), LoRARecipe(identity_snr=0.0), CPU)
+    seen = []
+    identity.embed = lambda latents, points: seen.append(latents) or torch.zeros(1, 128)
+    raw = torch.randn(1, training_models.TEXT[name][2], 16, 16)
+    identity.loss(base.process_latent_in(raw), base, torch.tensor([0.5]), [POINTS])
+    torch.testing.assert_close(seen[0], raw)
+
+
 def test_it_is_asked_in_the_last_part_of_the_steps_alone():
     identity = IdentityLoss(_PictureVAE(), _target(), RECIPE, CPU)
     assert [identity.active(step) for step in range(10)] == [False] * 5 + [True] * 5

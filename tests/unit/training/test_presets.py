@@ -74,6 +74,22 @@ def test_numbers_that_are_published_name_where():
     assert "url" not in settings["gradient_clip"]
 
 
+def test_numbers_that_depart_from_their_source_say_so():
+    def told(name):
+        settings = BY_ID[name].report(BY_ID[name].make(10), 10)["settings"]
+        return {field for field, entry in settings.items()
+                if entry.get("source", "").startswith("adapted from")}
+
+    assert told("sd15_portrait") == {"steps", "learning_rate"}
+    assert told("sdxl_8gb") == {"learning_rate"}
+    for name in ("sd15_pivotal", "sd15_dreambooth", "sd15_textual_inversion", "sdxl_pivotal",
+                 "sdxl_dreambooth"):
+        assert told(name) == {"steps"}
+    # These are taken as they are published, or their source says that none are.
+    assert not any(map(told, ("sdxl_portrait", "flux_portrait", "z_image_portrait",
+                              "sd3_portrait")))
+
+
 @pytest.mark.parametrize("photos, wanted", [(2, 1500), (20, 2400), (100, 3500)])
 def test_steps_are_so_many_per_photo_within_limits(photos, wanted):
     assert BY_ID["sdxl_portrait"].pace.steps(photos) == wanted

@@ -174,8 +174,22 @@ def check_fits(plan: MemoryPlan, available: int) -> None:
 
 def out_of_memory(trainer: Trainer) -> str:
     """What to tell a user whose run found no memory, with the cheapest change that would help."""
+    return (f"Memory ran out at step {trainer.step + 1}; what was learned up to step "
+            f"{trainer.step} is kept. {_less(trainer)}")
+
+
+def out_of_memory_beside(trainer: Trainer, doing: str, kept: str) -> str:
+    """The same of a run that found none before its steps or after them.
+
+    Args:
+        doing: what was being done.
+        kept: what is not lost, and what queueing the same inputs again does.
+    """
+    return (f"Memory ran out while {doing}; {kept}. Close other programs or unload other models "
+            f"and queue it again; if that does not help, train with less. {_less(trainer)}")
+
+
+def _less(trainer: Trainer) -> str:
     plan = make_plan(trainer)
     # The estimate said it fits and it did not: what helps must be smaller than what was tried.
-    change = cheapest_change(plan, min(free_bytes(trainer), plan.total - 1))
-    return (f"Memory ran out at step {trainer.step + 1}; what was learned up to step "
-            f"{trainer.step} is kept. {change}")
+    return cheapest_change(plan, min(free_bytes(trainer), plan.total - 1))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .. import runtime
 from ..errors import LikenessError
 from ..files import forget_partials
 from .export import checkpoint, diffusers, embedding, lora, text_lora
@@ -159,6 +160,8 @@ def finished(job: Job, trainer: Trainer, key: str) -> tuple[Products, dict[str, 
             run = {name: json.loads(said[0][f"likeness.{name}"]) for name in TOLD}
             _take_over(job, trainer, files)
             return _proven(job, trainer, files), run
+        except runtime.OutOfMemory:  # a RuntimeError too, and no sign of damage
+            raise
         except (KeyError, ValueError, RuntimeError, OSError, SafetensorError) as err:
             names = ", ".join(path.name for path in files.values())
             logger.warning("%s is damaged (%s); its run is trained anew.", names, err)

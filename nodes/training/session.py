@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from .job import Job, Outcome, check, run_inputs, run_key, without_files
 from .looking import Watch, history_path
 from .loop import StepResult, Trainer
 from .monitor import Look
-from .plan import check_fits, free_bytes, out_of_memory
+from .plan import check_fits, free_bytes, out_of_memory, out_of_memory_beside
 from .report import report
 from .resume import Saved
 from .text.encoders import TextEncoders
@@ -58,7 +58,9 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     inputs = run_inputs(job, trainer)
     key, learned = run_key(inputs), without_files(inputs)
     plan = trainer.plan
-    found = products.finished(job, trainer, key)
+    with _short_of_memory(trainer, "the files of the finished run were loaded",
+                          "they stay as they are, and Apply Trained loads them too"):
+        found = products.finished(job, trainer, key)
     if found is not None:
         made, told = found
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
@@ -68,13 +70,17 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     products.check_names(job, trainer)
     products.check_folders(job)
     saved = Saved(job, run_key(learned), learned)
-    extra = saved.restore(trainer) or {}
-    started_at = trainer.step
-    watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
+    with _short_of_memory(trainer, "the run was made ready", "no state on disk has changed"):
+        extra = saved.restore(trainer) or {}
+        started_at = trainer.step
+        watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
     _train(trainer, saved, watch, on_step, on_look, on_picture)
     saved.keep(trainer, watch=watch.state())  # in case that saving fails
-    told = watch.told()
-    made = products.save(job, trainer, key, told)
+    with _short_of_memory(trainer, "the result was saved and proven",
+                          f"what was learned up to step {saved.step} is kept on disk, and the same "
+                          "inputs save it without training that again"):
+        told = watch.told()
+        made = products.save(job, trainer, key, told)
     saved.delete()
     figures = report(job, trainer, made, key, told, plan, watch.seconds_per_step, started_at)
     return _outcome(made, told, {**figures, "history": str(watch.write_history(key))}, watch.looks)
@@ -100,8 +106,22 @@ def make_trainer(job: Job) -> Trainer:
     if recipe.identity_weight > 0:
         identity = IdentityLoss(job.vae, target_of(job.subject), recipe,
                                 job.model.load_device)
-    return Trainer(job.model, job.training_set, recipe, job.seed, text=text,
-                   class_set=job.class_set, identity=identity)
+    try:
+        return Trainer(job.model, job.training_set, recipe, job.seed, text=text,
+                       class_set=job.class_set, identity=identity)
+    except runtime.OutOfMemory as err:  # without a trainer there is no plan to advise from
+        raise LikenessError("Memory ran out before the first step, while the model was made ready "
+                            "to learn; unload other models, set `base_weights` to nf4, or choose a "
+                            "`target` or rank that learns less.") from err
+
+
+@contextmanager
+def _short_of_memory(trainer: Trainer, doing: str, kept: str) -> Iterator[None]:
+    """While this lasts, memory that runs out is told as it is in a step."""
+    try:
+        yield
+    except runtime.OutOfMemory as err:
+        raise LikenessError(out_of_memory_beside(trainer, doing, kept)) from err
 
 
 def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[StepResult], None],

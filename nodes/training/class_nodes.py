@@ -85,8 +85,8 @@ class ClassPhotosNode(io.ComfyNode):
                                        tooltip="Latents and text encodings of the class photos; "
                                                "goes into Train beside the training set."),
                 io.Image.Output(display_name="pictures",
-                                tooltip="The pictures, at most 512 pixels a side; of more than 64 an "
-                                        "even choice. The folder has all at full size."),
+                                tooltip="The pictures, at most 512 pixels a side; of more than "
+                                        "64 an even choice. The folder has all at full size."),
                 io.String.Output(display_name="report", tooltip="JSON: folder, how many were made "
                                                                 "and reused, prompt and seed of "
                                                                 "each, size of the folder."),

@@ -154,11 +154,12 @@ def _draw_label(pen: ImageDraw.ImageDraw, look: Look, top: int, kept: bool) -> N
 def _draw_shot(canvas: Image.Image, pen: ImageDraw.ImageDraw, shot: Shot, left: int,
                top: int) -> None:
     font = ImageFont.load_default(14)
-    if shot.pixels is None:
+    pixels = shot.picture()
+    if pixels is None:
         pen.rectangle((left, top, left + _TILE, top + _TILE), None, _DIM)
         pen.text((left + _TILE / 2, top + _TILE / 2), "deleted", _DIM, font, anchor="mm")
     else:
-        picture = Image.fromarray(shot.pixels)
+        picture = Image.fromarray(pixels)
         picture.thumbnail((_TILE, _TILE), Image.Resampling.LANCZOS)
         canvas.paste(picture, (left + (_TILE - picture.width) // 2,
                                top + (_TILE - picture.height) // 2))

@@ -120,12 +120,23 @@ class Shot:
     nearest_photo: str = ""
     copy: float | None = None  # None also when one photo is all there is to compare with
     file: str = ""  # name of the picture's file, once saved
-    pixels: np.ndarray | None = None  # (H, W, 3) uint8; None: read from a report
+    # (H, W, 3) uint8; None once saved, since those of a long run would fill the memory.
+    pixels: np.ndarray | None = None
+    folder: Path | None = None  # where the file lies
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pixels."""
+        """Everything but the pixels and where they lie."""
         return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)
-                if entry.name != "pixels"}
+                if entry.name not in ("pixels", "folder")}
+
+    def picture(self) -> np.ndarray | None:
+        """The pixels, read from the file once they were saved; None when that is gone."""
+        if self.pixels is not None or self.folder is None or not self.file:
+            return self.pixels
+        try:
+            return read_photo(self.folder / self.file)
+        except OSError:  # deleted since; the numbers are what counts
+            return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,12 +180,12 @@ class Look:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any], folder: Path | None = None) -> Look:
-        """Read what `as_dict` gave, with the pictures that are still in the folder."""
-        shots = tuple(Shot(**shot, pixels=_read(folder, shot["file"])) for shot in plain["shots"])
+        """Read what `as_dict` gave; the pictures are read from the folder when they are asked."""
+        shots = tuple(Shot(**shot, folder=folder) for shot in plain["shots"])
         return cls(plain["step"], plain["backend"], plain["held_out"], shots)
 
     def saved(self, folder: Path) -> Look:
-        """Write the pictures as step_000200_0.png and so on; gives the look with their names.
+        """Write the pictures as step_000200_0.png and so on; gives the look with their names alone.
 
         Raises:
             LikenessError: the folder cannot be written.
@@ -183,7 +194,7 @@ class Look:
         for index, shot in enumerate(self.shots):
             name = f"step_{self.step:06d}_{index}.png"
             write_png(folder / name, shot.pixels)
-            shots.append(dataclasses.replace(shot, file=name))
+            shots.append(dataclasses.replace(shot, file=name, pixels=None, folder=folder))
         return dataclasses.replace(self, shots=tuple(shots))
 
 
@@ -278,12 +289,3 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
-
-
-def _read(folder: Path | None, name: str) -> np.ndarray | None:
-    if folder is None or not name:
-        return None
-    try:
-        return read_photo(folder / name)
-    except OSError:  # deleted since; the numbers are what counts
-        return None

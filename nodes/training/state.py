@@ -19,10 +19,12 @@ logger = logging.getLogger("likeness")
 
 FORMAT = 2
 
-# States of cancelled runs that lie in one folder. Each holds adapters and optimiser, up to hundreds
-# of megabytes, and one whose inputs have changed is never asked for again; three leave room to go
-# back and forth between two settings.
+# States of cancelled runs that lie in one folder. Each holds adapters and optimiser, and one whose
+# inputs have changed is never asked for again; three leave room to go back and forth between two
+# settings. Those of a whole model take tens of gigabytes each: beside the newest, which holds a
+# run's last and its best values, others stay only as far as all of them take no more than this.
 KEPT_STATES = 3
+KEPT_BYTES = 8 * 2 ** 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +43,7 @@ class RunState:
 
 
 def write_state(path: Path, state: RunState) -> None:
-    """Store a state, whole or not at all; of the folder's others only the newest stay.
+    """Store a state, whole or not at all; of the folder's others only the newest and few stay.
 
     Raises:
         LikenessError: the disk is full or the folder cannot be written; the old state stays.
@@ -65,7 +67,11 @@ def write_state(path: Path, state: RunState) -> None:
 def _prune(newest: Path) -> None:
     others = [path for path in newest.parent.glob("*.state") if path != newest]
     others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in others[KEPT_STATES - 1:]:
+    size = newest.stat().st_size
+    for place, path in enumerate(others, start=1):
+        size += path.stat().st_size
+        if place < KEPT_STATES and size <= KEPT_BYTES:
+            continue
         try:
             path.unlink()
             path.with_suffix(".json").unlink(missing_ok=True)  # its note

@@ -16,7 +16,7 @@ from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.embed import embed_photo, similarity
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
-from likeness.nodes.training import monitor, pictures
+from likeness.nodes.training import curve, monitor, pictures
 from likeness.nodes.training.monitor import Monitor, judge_for, judged
 from likeness.nodes.training.monitor_nodes import TrainingMonitorNode
 from likeness.nodes.training.stopping import HELD_OUT, StopRule, Why, decide
@@ -158,9 +158,22 @@ def test_looks_survive_their_report_with_the_same_decision(shown, of_obama, tmp_
     assert [shot.file for shot in saved.shots] == names
     again = monitor.Look.from_dict(json.loads(json.dumps(saved.as_dict())), tmp_path)
     assert again.mark == seen.mark and again.as_dict() == saved.as_dict()
-    assert np.array_equal(again.shots[1].pixels, shown["obama3"])
+    assert np.array_equal(again.shots[1].picture(), shown["obama3"])
     bare = monitor.Look.from_dict(saved.as_dict())
-    assert bare.mark == seen.mark and bare.shots[0].pixels is None
+    assert bare.mark == seen.mark and bare.shots[0].picture() is None
+
+
+def test_saved_looks_hold_no_pixels_and_show_the_same_sheet(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 64, 3), np.uint8)
+    seen = monitor.Look(5, "dlib", True, (monitor.Shot("a", 0, monitor.NO_FACE, pixels=pixels),))
+    saved = seen.saved(tmp_path)
+    again = monitor.Look.from_dict(json.loads(json.dumps(saved.as_dict())), tmp_path)
+    for look in (saved, again):
+        assert all(shot.pixels is None for shot in look.shots)
+        assert np.array_equal(curve.sheet([look]), curve.sheet([seen]))
+    (tmp_path / "step_000005_0.png").unlink()
+    assert saved.shots[0].picture() is None
+    assert not np.array_equal(curve.sheet([saved]), curve.sheet([seen]))
 
 
 def test_the_summary_names_no_photo(shown, of_obama):

@@ -124,6 +124,8 @@ def test_pictures_without_faces_decide_nothing_and_change_nothing(tmp_path):
     seen = session.run(jobs.make_job("flux", tmp_path / "seen", recipe, monitor=LOOKS),
                        jobs.ignore)
     assert {shot.status for look in seen.looks for shot in look.shots} == {monitor.NO_FACE}
+    assert all(shot.pixels is None and shot.picture() is not None  # on disk, not in memory
+               for look in seen.looks for shot in look.shots)
     assert seen.report["kept_step"] == 4 and seen.losses == plain.losses
     assert all(torch.equal(value, plain.tensors[key]) for key, value in seen.tensors.items())
 

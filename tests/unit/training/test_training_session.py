@@ -450,6 +450,26 @@ def test_only_the_newest_states_of_abandoned_runs_are_kept(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_of_large_states_only_those_are_kept_that_fit_beside_the_newest(tmp_path, monkeypatch):
+    def write(name, values, age):
+        learned = {"a": torch.zeros(values)}
+        state.write_state(tmp_path / f"{name}.state", state.RunState(name, 1, learned, {}, ()))
+        (tmp_path / f"{name}.json").write_text("{}")
+        os.utime(tmp_path / f"{name}.state", (age, age))
+
+    monkeypatch.setattr(state, "KEPT_BYTES", 100_000)
+    write("old", 10_000, 1000)
+    write("middle", 10_000, 1001)
+    assert {path.name for path in tmp_path.iterdir()} == {"old.state", "old.json", "middle.state",
+                                                          "middle.json"}
+    write("new", 10_000, 1002)
+    assert {path.stem for path in tmp_path.iterdir()} == {"middle", "new"}
+    # What is worth keeping most stays, however large it is.
+    write("newest", 40_000, 1003)
+    assert {path.name for path in tmp_path.iterdir()} == {"newest.state", "newest.json"}
+    assert state.read_state(tmp_path / "newest.state").step == 1
+
+
 def test_changed_settings_do_not_pile_up_states(tmp_path):
     job = _job("flux", tmp_path)
     for seed in range(5):

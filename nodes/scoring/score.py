@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,7 +11,9 @@ from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
 from ..faces.detect import find_faces
 from ..sockets import Face, Subject, Verdict
+from .bank import ImpostorBank, shipped
 from .calibration import Calibration, calibrate
+from .references import Nearness, nearness, own_spread, robust_centre
 
 SEVERAL = ("largest", "most like the subject", "leave unscored", "error")
 STATUSES = ("scored", "not_scoreable", "several_faces", "no_face")  # in the order of the ranking
@@ -26,9 +28,11 @@ class Yardstick:
 
     subject: Subject
     backend: str
-    centre: np.ndarray  # (D,) of all photos
+    photos: np.ndarray  # (N, D) in the order of `subject.photos`
+    centre: np.ndarray  # (D,) robust, of all photos
     held_out: np.ndarray | None  # (D,) of the photos that never train; None: there are none
     calibration: Calibration
+    bank: ImpostorBank | None = None  # None: false accepts cannot be stated
 
     def similarity(self, embedding: np.ndarray) -> float:
         """How alike an embedding and the subject are."""
@@ -43,31 +47,42 @@ class Score:
     status: str
     verdict: Verdict
     text: str  # why, one sentence
-    score: float | None = None  # similarity to the centre of all the subject's photos
-    held_out: float | None = None  # similarity to the centre of the held-out photos
+    score: float | None = None  # similarity to the robust centre of all the subject's photos
+    held_out: float | None = None  # similarity to the robust centre of the held-out photos
     percentile: float | None = None  # of the subject's own photos, 0..100
     face: Face | None = None
     faces: int = 0  # how many faces the picture has
+    above_strangers: float | None = None  # share of the bank's people who are less alike, 0..100
+    near: Nearness | None = None  # to the single photos
+    embedding: np.ndarray | None = field(default=None, compare=False, repr=False)  # (D,)
 
 
-def yardstick(subject: Subject, backend: str) -> Yardstick:
+def yardstick(subject: Subject, backend: str, bank: ImpostorBank | None = None) -> Yardstick:
     """Measure a subject's own photos with a recogniser.
 
+    Args:
+        bank: other people's faces; None takes what travels with the pack, if anything does.
+
     Raises:
-        LikenessError: an unknown recogniser, or a subject without photos.
+        LikenessError: an unknown recogniser, a subject without photos, or a bank that was made
+            with another recogniser.
         MissingModelError: the recogniser's files are absent.
     """
     backends.require(backend)
+    bank = shipped(backend) if bank is None else bank
+    if bank is not None and bank.backend != backend:
+        raise LikenessError(f"The bank holds faces for {bank.backend}, the judge is {backend}; "
+                            "make a bank with the judge's recogniser.")
     rows = embed.subject_embeddings(subject, backend)
     if not len(rows):
         raise LikenessError(f"`{subject.name}` has no photos to compare with; add photos.")
-    spread = subject.spread.get(backend)
-    if spread is None and len(rows) > 1:
-        spread = embed.leave_one_out(rows, backend)
+    centre = robust_centre(rows, backend)
     held_out = rows[len(subject.references):]
-    return Yardstick(subject, backend, embed.centre(rows, backend),
-                     embed.centre(held_out, backend) if len(held_out) else None,
-                     calibrate(spread, backends.backend(backend).same_person))
+    calibration = calibrate(own_spread(rows, backend), backends.backend(backend).same_person,
+                            None if bank is None else bank.to(centre))
+    return Yardstick(subject, backend, rows, centre,
+                     robust_centre(held_out, backend) if len(held_out) else None, calibration,
+                     bank)
 
 
 def score_pictures(pictures: Iterable[np.ndarray], measure: Yardstick, several: str = "largest",
@@ -139,7 +154,9 @@ def _scored(embedding: np.ndarray, index: int, face: Face, faces: int,
         held_out = embed.similarity(embedding, measure.held_out, measure.backend)
     verdict = measure.calibration.verdict(similarity)
     return Score(index, "scored", verdict, _TEXTS[verdict], similarity, held_out,
-                 measure.calibration.percentile(similarity), face, faces)
+                 measure.calibration.percentile(similarity), face, faces,
+                 measure.calibration.above_strangers(similarity),
+                 nearness(embedding, measure.photos, measure.backend), embedding)
 
 
 _TEXTS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from likeness.nodes.scoring.calibration import calibrate, percentile, robust_sigma
+from likeness.nodes.scoring.calibration import calibrate, robust_sigma
+from likeness.nodes.scoring.rates import percentile
 from likeness.nodes.sockets import Spread, Verdict
 
 OWN = Spread((0.60, 0.66, 0.70, 0.74, 0.80))

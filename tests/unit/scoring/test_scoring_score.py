@@ -9,6 +9,7 @@ import pytest
 from likeness.nodes.errors import FaceNotFoundError, LikenessError, MissingModelError
 from likeness.nodes.faces import embed
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.scoring.references import robust_centre
 from likeness.nodes.scoring.score import Score, rank, score_pictures, yardstick
 from likeness.nodes.sockets import Verdict
 
@@ -39,9 +40,9 @@ def test_other_people_are_rejected(scores, name):
     assert scores[name].score < scores["obama3"].score - 0.2
 
 
-def test_the_score_is_the_similarity_to_the_centre_of_all_photos(scores, pictures, obama):
+def test_the_score_is_the_similarity_to_the_robust_centre_of_all_photos(scores, pictures, obama):
     own = embed.embed(pictures["obama3"], find_face(pictures["obama3"]))
-    expected = embed.similarity(own, embed.centre(obama.embeddings["dlib"]))
+    expected = embed.similarity(own, robust_centre(obama.embeddings["dlib"]))
     assert scores["obama3"].score == pytest.approx(expected, abs=1e-5)
 
 
@@ -108,9 +109,11 @@ def test_pictures_without_a_score_keep_the_order_of_the_batch():
     assert [score.index for score in rank(unscored)] == [3, 1, 0, 2]
 
 
-def test_a_spread_that_the_subject_does_not_hold_is_measured(obama):
-    bare = dataclasses.replace(obama, spread={})
-    assert yardstick(bare, "dlib").calibration.spread == obama.spread["dlib"]
+def test_the_own_spread_is_measured_against_the_same_centre_as_pictures_are(obama):
+    rows = obama.embeddings["dlib"]
+    expected = [embed.similarity(rows[i], robust_centre(np.delete(rows, i, 0))) for i in range(4)]
+    measured = yardstick(dataclasses.replace(obama, spread={}), "dlib").calibration.spread
+    assert measured.similarities == pytest.approx(expected)
 
 
 def test_a_subject_of_one_photo_gets_no_keep(pictures, obama):

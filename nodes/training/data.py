@@ -102,7 +102,10 @@ def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Rec
         text = texts[key]
         try:
             made = conds.model_conds(base, text, item, latent, recipe.guidance, device)
-            return known.setdefault(key, conds.stored(made, known.get(key)))
+            # Shares the text alone: what says a photo's size belongs to that photo.
+            own = conds.stored(made, known.get(key))
+            known.setdefault(key, own)
+            return own
         except KeyError as err:
             raise LikenessError(f"The captions' encoding lacks {err}, which this model needs; run "
                                 "Prepare Training with its own CLIP.") from err

@@ -4,7 +4,8 @@
 
 `start_world` makes worlds of people whom a tiny model knows by name. People whom it does not know
 are then learned with each start and without; runs differ in the start alone. The loss is measured
-at high noise, where only the text or the patch can say who it is, on photos that do not train. A
+at high noise, where only the text or the patch can say who it is, on photos that do not train. The
+starts of words are made for another new person too: what those save is no knowledge of who. A
 ratio is how many times as many steps the run without a start takes to the loss that it ends at;
 `ratios_to_half`, to the loss that it has after half of its steps.
 """
@@ -29,8 +30,14 @@ from bench_training import _make_importable
 LEVELS = (850, 900, 950, 999)  # of a schedule of 1000, at which the loss is measured
 WORD_RATE, LORA_RATE = 2e-2, 2e-3
 PAIRS = {"vision_steps": ("class word", "vision"),
+         "vision_of_another_steps": ("class word", "another's vision"),
          "known_faces_steps": ("class word", "known faces"),
+         "known_faces_of_another_steps": ("class word", "another's faces"),
          "patch_steps": ("lora", "patch and lora")}
+
+# Of what a start saves, what another person's may save at most, by the median.
+ANOTHERS_SHARE = 0.8
+HELPS = 1.1  # times as many steps from which a start is said to save any
 
 logger = logging.getLogger("likeness")
 
@@ -41,6 +48,7 @@ class Size:
 
     worlds: int = 2
     people: int = 2  # new ones per world
+    contrast: int = 300  # steps of CLIP's two towers
     teaching: int = 300  # steps of the UNet on the names
     patch: int = 200  # steps of the face patch
     looking: int = 80  # steps of the start from vision; the node's default
@@ -49,14 +57,16 @@ class Size:
     checked: bool = True
 
 
-QUICK = Size(worlds=1, people=1, teaching=20, patch=4, looking=4, steps=6, checked=False)
+QUICK = Size(worlds=1, people=1, contrast=4, teaching=20, patch=4, looking=4, steps=6,
+             checked=False)
 
 
 def main(json_path: str | Path | None = None, quick: bool = False) -> dict[str, Any]:
     """Measure every new person; write the JSON when a path is given; return it.
 
     Raises:
-        RuntimeError: the model does not tell the known people apart by their names.
+        RuntimeError: the models do not tell the known people apart by their names, or another
+            person's known faces save about as much as one's own.
     """
     _make_importable()
     import torch
@@ -75,6 +85,10 @@ def main(json_path: str | Path | None = None, quick: bool = False) -> dict[str, 
         logger.info("%s", line)
     if json_path is not None:
         Path(json_path).write_text(json.dumps(result, indent=2))
+    ratios = result["ratios"]
+    if size.checked and not (ratios["known_faces_of_another_steps"]
+                             < ANOTHERS_SHARE * ratios["known_faces_steps"]):
+        raise RuntimeError(f"Another person's known faces save as much as one's own: {ratios}.")
     return result
 
 
@@ -82,11 +96,11 @@ def _measure_world(seed: int, folder: Path, size: Size,
                    rows: list[dict[str, Any]]) -> dict[str, float]:
     from start_world import World
 
-    world = World(seed, folder, size.teaching)
+    world = World(seed, folder, size.contrast, size.teaching)
     found = {"seed": seed, "loss_right_name": round(world.right, 4),
-             "loss_wrong_name": round(world.wrong, 4)}
+             "loss_wrong_name": round(world.wrong, 4), "clip_names_right": round(world.named, 4)}
     logger.info("world %s", json.dumps(found))
-    if size.checked and not world.right < 0.5 * world.wrong:
+    if size.checked and not (world.right < 0.5 * world.wrong and world.named > 0.9):
         raise RuntimeError(f"World {seed} does not tell people apart by their names: {found}.")
     maps = world.teach_patch(size.patch)
     for number in range(size.people):
@@ -96,10 +110,12 @@ def _measure_world(seed: int, folder: Path, size: Size,
 
 
 def _measure_person(world: Any, maps: Any, number: int, size: Size) -> dict[str, Any]:
-    person = world.newcomer(number)
+    person, another = world.newcomers(number)
     seen_rows, seen = world.from_vision(person, size.looking)
     mixed_rows, shares = world.from_known_faces(person)
-    starts = {"class word": None, "vision": seen_rows, "known faces": mixed_rows}
+    starts = {"class word": None, "vision": seen_rows, "known faces": mixed_rows,
+              "another's vision": world.from_vision(another, size.looking)[0],
+              "another's faces": world.from_known_faces(another)[0]}
     curves = {name: _learn_word(world, person, rows, size) for name, rows in starts.items()}
     curves["lora"] = _learn_lora(world, world.model, person, size)
     curves["patch and lora"] = _learn_lora(world, world.with_face(maps, person), person, size)
@@ -108,7 +124,7 @@ def _measure_person(world: Any, maps: Any, number: int, size: Size) -> dict[str,
         for name in (without, start):
             steps[f"{name} to the end of {without}"] = _reaches(
                 curves[name], curves[without][-1], size.every)
-    return {"mixed_of": person.mixed_of,
+    return {"mixed_of": person.mixed_of, "another_of": another.mixed_of,
             "vision_cosine": [round(seen.before, 4), round(seen.after, 4)],
             "shares": {name: round(share, 2) for name, share in shares.items()},
             "ratios": {name: _saved(curves[without], curves[start], -1, size)
@@ -226,13 +242,16 @@ def _summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _table(result: dict[str, Any]) -> list[str]:
     medians = result["medians"]
-    lines = [f"{'run':<16}{'first loss':>12}{'last loss':>12}"]
-    lines += [f"{name:<16}{first:>12.4f}{medians['last_loss'][name]:>12.4f}"
+    lines = [f"{'run':<18}{'first loss':>12}{'last loss':>12}"]
+    lines += [f"{name:<18}{first:>12.4f}{medians['last_loss'][name]:>12.4f}"
               for name, first in medians["first_loss"].items()]
-    lines.append(f"{'saved':<20}{'median':>8}{'least':>8}{'most':>8}{'to half':>9}")
-    lines += [f"{name:<20}{ratio:>8.2f}{result['all_ratios'][name][0]:>8.2f}"
+    lines.append(f"{'saved':<30}{'median':>8}{'least':>8}{'most':>8}{'to half':>9}")
+    lines += [f"{name:<30}{ratio:>8.2f}{result['all_ratios'][name][0]:>8.2f}"
               f"{result['all_ratios'][name][-1]:>8.2f}{medians['ratios_to_half'][name]:>9.2f}"
               for name, ratio in result["ratios"].items()]
+    idle = [name for name, ratio in result["ratios"].items()
+            if ratio < HELPS and "another" not in name]
+    lines += [f"{name}: this start saves no steps here." for name in idle]
     return lines
 
 

@@ -1,9 +1,10 @@
 """A tiny world for the bench of starts: known people, models taught their names, a new person.
 
-People are random patterns of a small latent. A tiny velocity-predicting SD1.5 is taught them under
-their names, and under the class word as anyone; a linear vision tower is fitted so that photos lie
-near the texts of the names; an attention patch is taught to show faces by their embeddings. The
-new person is a mixture of two known ones and something of their own that nothing has seen.
+People are random patterns of a small latent. A text encoder and a vision tower are trained as CLIP
+was, by telling which caption belongs to which photo; then a tiny velocity-predicting SD1.5 is
+taught people under their names, and under the class word as anyone; an attention patch is taught
+to show faces by their embeddings. The new person is a mixture of two known ones and something of
+their own that nothing has seen.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ NOUN, TRIGGER = "person", "ohwx"
 SHARES, OWN = (0.6, 0.4), 0.3  # of two known people in the new one, and of what is theirs alone
 PHOTO, FACE = 0.2, 1.5  # how far photos of one person differ; noise of a face embedding, by length
 SIDE, EMBEDDING, FACE_TOKENS = 4, 512, 2
-WORD_LENGTH = 8.0  # random layers drown words of the usual length; a trained encoder's do not
+WORD_LENGTH = 8.0  # random layers, from which CLIP's training begins, drown words of usual length
+CLIP_RATE, LOGIT_SCALE = 1e-3, 1 / 0.07  # the scale at which CLIP's training began
 BATCH, TEACHING_RATE, PATCH_RATE = 8, 4e-3, 1e-2
 SCALE = 0.18215  # of SD1.5's latents
 _UNET = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32,
@@ -67,6 +69,7 @@ class World:
 
     Args:
         folder: for files; made here.
+        contrast: steps in which CLIP's towers learn which caption belongs to which photo.
         teaching: steps in which the UNet learns the names.
 
     Attributes:
@@ -74,9 +77,11 @@ class World:
         clip: CLIP whose words are strong enough to be told apart.
         right: loss of known people at high noise under their own names.
         wrong: under each other's.
+        named: share of new photos of known people that CLIP's towers give the right name.
     """
 
-    def __init__(self, seed: int, folder: Path, teaching: int) -> None:
+    def __init__(self, seed: int, folder: Path, contrast: int,
+                 teaching: int) -> None:
         folder.mkdir()
         self.seed, self.folder = seed, folder
         self.generator = seeded(seed, "world")
@@ -86,7 +91,8 @@ class World:
         with torch.no_grad():
             self._clip_l.transformer.get_input_embeddings().weight.mul_(WORD_LENGTH)
         self.model = _tiny_unet(seed)
-        self.tower = self._fit_tower()
+        self.tower = self._train_clip(contrast)
+        self.named = self._named()
         self._teach_names(teaching)
         self.right, self.wrong = self._known_losses()
 
@@ -140,26 +146,55 @@ class World:
             return tuple(float(_loss(base, photos, sigmas, noise, conds.batch(order, _CPU)))
                          for order in (rows, rows[1:] + rows[:1]))
 
-    def _fit_tower(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights and bias that take a photo to the projected texts of its person's name."""
-        texts = []
-        for name in NAMES:
-            forms = [self._projected(form.format(name)) for form in vision.TEMPLATES]
-            texts.append(normalize(torch.stack(forms), dim=-1).mean(dim=0))
-        bias = torch.stack(texts).mean(dim=0)
-        pictures = self._photos(self.people.repeat_interleave(8, dim=0)).flatten(1)
-        wanted = torch.stack(texts).repeat_interleave(8, dim=0) - bias
-        ridge = pictures.T @ pictures + torch.eye(pictures.shape[1])
-        return torch.linalg.solve(ridge, pictures.T @ wanted), bias
+    def _train_clip(self, steps: int) -> torch.nn.Linear:
+        """Train the text encoder and a vision tower on each other (arXiv 2103.00020).
 
-    def _projected(self, text: str) -> torch.Tensor:
-        """A text in the space that CLIP's picture and text towers share, (D,)."""
-        # CLIP.encode_from_tokens would choose the unprojected one again.
+        Each batch has a photo of everyone with their name, and of anyone with the class word.
+        """
+        text = self._clip_l.transformer.requires_grad_(True)
+        tower = torch.nn.Linear(4 * SIDE * SIDE, text.text_projection.weight.shape[0])
+        training_models.fill(tower, self.seed)
+        scale = torch.nn.Parameter(torch.tensor(LOGIT_SCALE).log())
+        optimizer = torch.optim.AdamW([*text.parameters(), *tower.parameters(), scale], CLIP_RATE,
+                                      weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, CLIP_RATE, total_steps=steps)
+        pairs = torch.arange(len(NAMES) + 1)
+        # The host adds to what its norms have saved for their backward pass.
+        hooks = [norm.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))
+                 for norm in text.modules() if isinstance(norm, torch.nn.LayerNorm)]
+        for step in range(steps):
+            anyone = torch.randint(len(NAMES), (1,), generator=self.generator)
+            photos = self._photos(torch.cat([self.people, self.people[anyone]]))
+            form = vision.TEMPLATES[step % len(vision.TEMPLATES)]
+            texts = self._projected([form.format(name) for name in (*NAMES, NOUN)])
+            logits = scale.exp() * texts @ normalize(tower(photos.flatten(1)), dim=-1).T
+            loss = sum(torch.nn.functional.cross_entropy(way, pairs) for way in (logits, logits.T))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(text.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+        for hook in hooks:
+            hook.remove()
+        text.requires_grad_(False)
+        return tower.requires_grad_(False)
+
+    @torch.no_grad()
+    def _named(self) -> float:
+        who = torch.arange(len(NAMES)).repeat_interleave(8)
+        photos = self._photos(self.people[who])
+        texts = self._projected([vision.TEMPLATES[0].format(name) for name in NAMES])
+        named = (self.tower(photos.flatten(1)) @ texts.T).argmax(dim=1)
+        return float((named == who).float().mean())
+
+    def _projected(self, texts: Sequence[str]) -> torch.Tensor:
+        """Texts in the space that CLIP's picture and text towers share, unit vectors (N, D)."""
+        # CLIP.encode_from_tokens would choose the unprojected ones again.
         self._clip_l.set_clip_options({"projected_pooled": True})
-        with torch.no_grad():
-            _, pooled = self._clip_l.encode_token_weights(self.clip.tokenize(text)["l"])
+        tokens = [[entry[0] for entry in self.clip.tokenize(text)["l"][0]] for text in texts]
+        _, pooled = self._clip_l(tokens)
         self._clip_l.reset_clip_options()
-        return pooled[0]
+        return normalize(pooled, dim=-1)
 
     def teach_patch(self, steps: int) -> Mapping[Any, torch.Tensor]:
         """Maps from a face embedding to what each cross-attention adds: (2, E, tokens, width).
@@ -199,9 +234,12 @@ class World:
         noise = FACE * self._draw(*faces.shape) / EMBEDDING ** 0.5
         return looks, normalize(faces + noise, dim=-1)
 
-    def newcomer(self, number: int) -> Person:
-        """A person of two known ones, by number, and their photos."""
-        pair = torch.randperm(len(NAMES), generator=self.generator)[:2]
+    def newcomers(self, number: int) -> tuple[Person, Person]:
+        """Two people, each of two known ones that have no part in the other."""
+        drawn = torch.randperm(len(NAMES), generator=self.generator)
+        return self._person(f"{number}", drawn[:2]), self._person(f"{number} another", drawn[2:4])
+
+    def _person(self, number: str, pair: torch.Tensor) -> Person:
         mixture = torch.zeros(1, len(NAMES))
         mixture[0, pair] = torch.tensor(SHARES)
         (looks,), (face,) = self._mixed(mixture)
@@ -218,10 +256,9 @@ class World:
 
     def from_vision(self, person: Person, steps: int) -> tuple[dict[str, Any], vision.Seen]:
         """Rows whose texts lie nearest to where the vision tower sees the person's photos."""
-        weights, bias = self.tower
         photos = torch.stack([sample.latent for sample in load_samples(
             self.model.model, person.own, LoRARecipe(caption_dropout=0.0), _CPU)])
-        image = normalize(normalize(photos.flatten(1) @ weights + bias, dim=-1).mean(dim=0), dim=0)
+        image = normalize(normalize(self.tower(photos.flatten(1)), dim=-1).mean(dim=0), dim=0)
         text = self._new_word()
         seen = vision.look(text, image, tuple(text.tokens.rows), steps)["clip_l"]
         return {name: rows.detach() for name, rows in text.tokens.rows.items()}, seen

@@ -66,6 +66,40 @@ def reread_photo(path: Path, name: str) -> np.ndarray:
                             "the curation again.") from err
 
 
+def turned(points: np.ndarray, turn: float, centre: tuple[float, float]) -> np.ndarray:
+    """Where points (..., 2) of a picture lie when it is turned about `centre`.
+
+    Args:
+        turn: degrees, > 0: counter-clockwise as seen.
+    """
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    return (points - np.asarray(centre)) @ np.array([[cos, -sin], [sin, cos]]) + centre
+
+
+def cut_region(picture: Image.Image, box: tuple[float, float, float, float],
+               size: tuple[int, int], turn: float = 0.0,
+               resample: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """Resample a region of a picture that is turned about its centre first.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the turned picture.
+        size: width and height of the result.
+        turn: degrees, > 0: counter-clockwise as seen.
+    """
+    if not turn:
+        return picture.resize(size, resample, box=box)
+    x0, y0, x1, y1 = box
+    # Turned at the picture's own scale first: `transform` does not average when it shrinks.
+    across, down = max(1, round(x1 - x0)), max(1, round(y1 - y0))
+    step_x, step_y = (x1 - x0) / across, (y1 - y0) / down
+    cos, sin = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    corner = turned(np.array([x0, y0]), -turn, (picture.width / 2, picture.height / 2))
+    matrix = (cos * step_x, -sin * step_y, corner[0], sin * step_x, cos * step_y, corner[1])
+    level = picture.transform((across, down), Image.Transform.AFFINE, tuple(map(float, matrix)),
+                              Image.Resampling.BICUBIC)
+    return level.resize(size, resample)
+
+
 def resize(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resample an (H, W, 3) uint8 array with an antialiased Lanczos filter."""
     picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)

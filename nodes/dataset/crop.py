@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,14 +10,17 @@ import numpy as np
 from PIL import Image
 
 from ..errors import LikenessError
+from ..images import cut_region, turned
 from ..sockets import Face, Photo
 
-Framing = Literal["head", "head and shoulders", "whole photo"]
+Framing = Literal["head", "head and shoulders", "body", "whole photo"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the photo
 
 # Height of the crop in face heights (chin to forehead as the landmarks span it), and where in the
 # crop the middle of the face sits, from the top.
-_REACH: dict[str, tuple[float, float]] = {"head": (2.1, 0.50), "head and shoulders": (3.6, 0.38)}
+# A standing person is about ten such heights tall; "body" reaches to the hips.
+_REACH: dict[str, tuple[float, float]] = {"head": (2.1, 0.50), "head and shoulders": (3.6, 0.38),
+                                          "body": (6.0, 0.26)}
 FRAMINGS: tuple[str, ...] = (*_REACH, "whole photo")
 
 
@@ -24,8 +28,17 @@ FRAMINGS: tuple[str, ...] = (*_REACH, "whole photo")
 class Crop:
     """A region of a photo and the size it is resampled to."""
 
-    box: Box
+    box: Box  # in the photo after it is turned
     bucket: tuple[int, int]  # width, height in pixels
+    turn: float = 0.0  # degrees by which the photo is turned about `centre`, > 0 counter-clockwise
+    centre: tuple[float, float] = (0.0, 0.0)  # of the photo
+
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Where points (N, 2) of the photo lie in the resampled crop."""
+        if self.turn:
+            points = turned(points, self.turn, self.centre)
+        x0, y0, x1, y1 = self.box
+        return (points - (x0, y0)) * np.divide(self.bucket, (x1 - x0, y1 - y0))
 
     @property
     def enlargement(self) -> float:
@@ -47,7 +60,7 @@ def make_buckets(resolution: int, step: int = 64, longest: float = 2.0) -> list[
     return sorted(buckets)
 
 
-def choose_crop(photo: Photo, framing: Framing, buckets: list[tuple[int, int]]) -> Crop:
+def choose_crop(photo: Photo, framing: Framing, buckets: Sequence[tuple[int, int]]) -> Crop:
     """Pick the region of `photo` that trains, and its bucket; the face is never cut.
 
     Raises:
@@ -104,12 +117,12 @@ def _place(low: float, high: float, length: float, face_low: float, face_high: f
 
 def cut(pixels: np.ndarray, crop: Crop) -> np.ndarray:
     """Resample a crop of an (H, W, 3) uint8 photo to its bucket: (h, w, 3) uint8."""
-    picture = Image.fromarray(pixels).resize(crop.bucket, Image.Resampling.LANCZOS, box=crop.box)
+    picture = cut_region(Image.fromarray(pixels), crop.box, crop.bucket, crop.turn)
     return np.ascontiguousarray(np.asarray(picture))
 
 
 def cut_mask(mask: np.ndarray, crop: Crop, width: int, height: int) -> np.ndarray:
     """Average an (H, W) float mask of the photo over the cells of a (height, width) grid."""
     picture = Image.fromarray(np.asarray(mask, dtype=np.float32), mode="F")
-    cells = picture.resize((width, height), Image.Resampling.BOX, box=crop.box)
+    cells = cut_region(picture, crop.box, (width, height), crop.turn, Image.Resampling.BOX)
     return np.clip(np.asarray(cells, dtype=np.float32), 0.0, 1.0)

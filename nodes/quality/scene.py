@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from ..faces.body import person_mask
 from ..faces.mesh import face_mask
-from ..images import resize
 from ..sockets import Face
 
 SAME_SCENE = 0.6  # distance of two descriptors below which the photos share a background
@@ -35,7 +35,8 @@ def describe(pixels: np.ndarray, face: Face) -> np.ndarray | None:
     """
     height, width = pixels.shape[:2]
     scale = _SIDE / max(height, width)
-    small = resize(pixels, max(round(width * scale), 1), max(round(height * scale), 1))
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, reducing_gap=2))
     ground = _background(small, face, scale)
     if ground.mean() < _LEAST:
         return None
@@ -77,8 +78,8 @@ def _histogram(colours: np.ndarray) -> np.ndarray:
     """Soft histogram of (N, 3) CIELAB colours, summing to one."""
     light, green_red, blue_yellow = (_shares(colours[:, axis], centres) for axis, centres
                                      in enumerate((_LIGHTNESS, _COLOUR, _COLOUR)))
-    joint = np.einsum("ni,nj,nk->ijk", light, green_red, blue_yellow, optimize=True)
-    return joint.ravel() / len(colours)
+    pairs = (light[:, :, None] * green_red[:, None]).reshape(len(colours), -1)
+    return (pairs.T @ blue_yellow).ravel() / len(colours)
 
 
 def _layout(colours: np.ndarray, ground: np.ndarray, face: Face, scale: float) -> np.ndarray:

@@ -37,6 +37,11 @@ def output_directory() -> Path:
     return Path(folder_paths.get_output_directory()).resolve()
 
 
+def models_directory() -> Path:
+    """The host's models folder."""
+    return Path(folder_paths.models_dir).resolve()
+
+
 def contained(base: Path, relative: str) -> Path:
     """Resolve a user's path below a host folder.
 

@@ -23,6 +23,7 @@ ControlStackType = io.Custom(sockets.CONTROL_STACK)
 FaceAdapterType = io.Custom(sockets.FACE_ADAPTER)
 RestorerType = io.Custom(sockets.RESTORER)
 ReportType = io.Custom(sockets.REPORT)
+ImpostorBankType = io.Custom(sockets.IMPOSTOR_BANK)
 LoraModelType = io.Custom("LORA_MODEL")
 LossMapType = io.Custom("LOSS_MAP")
 

@@ -28,6 +28,7 @@ CONTROL_STACK = "LIKENESS_CONTROL_STACK"
 FACE_ADAPTER = "LIKENESS_FACE_ADAPTER"
 RESTORER = "LIKENESS_RESTORER"
 REPORT = "LIKENESS_REPORT"
+IMPOSTOR_BANK = "LIKENESS_IMPOSTOR_BANK"
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -168,6 +169,7 @@ class TrainingItem:
     yaw: float = 0.0  # of the head, degrees
     pitch: float = 0.0
     points: tuple[tuple[float, float], ...] = ()  # faces.align's recogniser points, crop's pixels
+    turn: float = 0.0  # degrees, > 0 counter-clockwise: the photo was turned so far before the cut
 
 
 @dataclass(frozen=True, eq=False)

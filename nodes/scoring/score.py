@@ -124,11 +124,26 @@ def _score_picture(pixels: np.ndarray, index: int, measure: Yardstick, several: 
         return Score(index, "not_scoreable", Verdict.UNSURE,
                      f"The head is turned {abs(face.pose.yaw):.0f} degrees; beyond {max_yaw:.0f} "
                      "a score would say nothing.", face=face, faces=len(faces))
+    return _score_face(pixels, index, face, len(faces), measure)
+
+
+def rescore(pixels: np.ndarray, score: Score, measure: Yardstick) -> Score:
+    """Score the same face of the same picture with another recogniser.
+
+    A picture without a score stays as it was.
+    """
+    if score.status != "scored" or score.face is None:
+        return score
+    return _score_face(pixels, score.index, score.face, score.faces, measure)
+
+
+def _score_face(pixels: np.ndarray, index: int, face: Face, faces: int,
+                measure: Yardstick) -> Score:
     embedding = _embed(pixels, face, measure)
     if embedding is None:
         return Score(index, "not_scoreable", Verdict.UNSURE,
-                     "The recogniser does not see the face.", face=face, faces=len(faces))
-    return _scored(embedding, index, face, len(faces), measure)
+                     "The recogniser does not see the face.", face=face, faces=faces)
+    return _scored(embedding, index, face, faces, measure)
 
 
 def _choose(pixels: np.ndarray, faces: Sequence[Face], measure: Yardstick, several: str) -> Face:

@@ -11,13 +11,15 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..sockets import Verdict
 from .calibration import Calibration
+from .prompt import mean
+from .rates import percent
 from .report import LikenessReport
 from .score import Score
 
 CELL = 256  # pixels, the picture's square
-CAPTION = 62
+CAPTION = 82
 GAP = 16
-HEADER = 190
+HEADER = 262
 MINIMUM_COLUMNS, MAXIMUM_COLUMNS = 4, 8
 
 _GROUND, _CARD, _INK, _FAINT = "#14161a", "#1f2329", "#f2f4f7", "#98a1ad"
@@ -54,6 +56,9 @@ def draw_sheet(report: LikenessReport, pictures: Sequence[np.ndarray]) -> Image.
         row, column = divmod(place, columns)
         corner = (GAP + column * (CELL + GAP), HEADER + row * (CELL + CAPTION + GAP))
         _draw_card(sheet, draw, corner, place + 1, score, pixels)
+        print_line = (corner[0] + 10, corner[1] + CELL + 58)
+        text = _fit(draw, _remark(report, score), 14, CELL - 20)
+        draw.text(print_line, text, _COLOURS[Verdict.UNSURE], font=_font(14))
     return sheet
 
 
@@ -82,6 +87,66 @@ def _draw_header(draw: ImageDraw.ImageDraw, report: LikenessReport, width: int) 
     judged = f"judged by {report.backend}, against the subject's own photos"
     draw.text((left + 10, 60), judged, _FAINT, font=_font(18))
     _draw_ruler(draw, report.calibration, report.scores, (GAP, 108, width - GAP, 126))
+    for row, text in enumerate((_errors(report), _others(report), _second(report))):
+        draw.text((GAP, 188 + 22 * row), _fit(draw, text, 15, width - 2 * GAP), _INK,
+                  font=_font(15))
+
+
+def _errors(report: LikenessReport) -> str:
+    """How often the limit of keep is wrong."""
+    calibration = report.calibration
+    if calibration.keep_from is None:
+        return f"No keep: {calibration.note}"
+    strangers = calibration.false_accepts(calibration.keep_from)
+    missed = calibration.false_rejects(calibration.keep_from)
+    let_in = ("how many strangers pass cannot be said without a bank of faces" if strangers is None
+              else f"{percent(strangers.estimate)} of strangers pass (at most "
+              f"{percent(strangers.upper)} by {strangers.of} people)")
+    lost = "" if missed is None else (
+        f", {percent(missed.estimate)} of true pictures are missed (from {missed.of} photos)")
+    return f"Keep: {let_in}{lost}."
+
+
+def _others(report: LikenessReport) -> str:
+    """The other axes of the batch."""
+    axes, count = report.axes, len(report.scores)
+    spread = axes.diversity
+    parts = [f"Copies of photos: {axes.copied} of {count}"]
+    if spread.effective is not None:
+        parts.append(f"diversity: as {spread.effective:.1f} different pictures of {count}")
+    if spread.narrower_than_real:
+        parts.append("faces more alike than the real photos")
+    parts.append("prompt: no CLIP connected" if axes.prompt is None else
+                 f"prompt: CLIP-T {mean(axes.prompt.cosines):.3f}")
+    faults = sum(bool(quality and quality.reasons) for quality in axes.quality)
+    parts.append(f"face quality: {faults} with faults")
+    return "   |   ".join(parts)
+
+
+def _second(report: LikenessReport) -> str:
+    second = report.second
+    if second is None:
+        return "One judge; a second one shows what this one is blind to."
+    differing = sum(second.differs(score) for score in report.scores)
+    order = "" if second.agreement is None else f", order agrees {second.agreement:+.2f} of 1"
+    return (f"Second judge {second.measure.backend}: other verdict on {differing} of "
+            f"{len(report.scores)}{order}")
+
+
+def _remark(report: LikenessReport, score: Score) -> str:
+    """What a likeness number hides about one picture."""
+    copy, quality = report.axes.copies[score.index], report.axes.quality[score.index]
+    parts = []
+    if copy is not None and copy.copied:
+        name = copy.pixel_photo if copy.same_picture else copy.nearest
+        parts.append(f"copy of {name}")
+    if report.second is not None and score.score is not None:
+        other = report.second.scores[score.index]
+        value = "-" if other.score is None else f"{other.score:.2f}"
+        word = f"{other.verdict.value} " if report.second.differs(score) else ""
+        parts.append(f"2nd judge {word}{value}")
+    parts += [reason.rule.replace("_", " ") for reason in (quality.reasons if quality else ())]
+    return "  |  ".join(parts)
 
 
 def _draw_ruler(draw: ImageDraw.ImageDraw, calibration: Calibration, scores: Sequence[Score],
@@ -152,6 +217,8 @@ def _small_print(score: Score) -> str:
     parts = [f"image {score.index + 1}"]
     if score.percentile is not None:
         parts.append(f"percentile {score.percentile:.0f}")
+    if score.above_strangers is not None:
+        parts.append(f"bank {score.above_strangers:.1f} %")
     if score.face is not None:
         parts.append(f"yaw {round(score.face.pose.yaw):+d}")
     if score.status != "scored":

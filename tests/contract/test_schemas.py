@@ -29,7 +29,7 @@ EXPECTED = {
     "LikenessApplyTrained", "LikenessExportKohya",
     "LikenessStyle", "LikenessFaceMeshMap", "LikenessPoseMap", "LikenessControlStack",
     "LikenessApplyControlStack", "LikenessLoadFaceAdapter", "LikenessInjectFace",
-    "LikenessLoadRestorer", "LikenessRestoreFaces", "LikenessScore",
+    "LikenessLoadRestorer", "LikenessRestoreFaces", "LikenessScore", "LikenessImpostorBank",
 }
 
 

@@ -14,7 +14,7 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.images import to_image
 from likeness.nodes.scoring import report as reports
 from likeness.nodes.scoring.nodes import LikenessScore
-from likeness.nodes.scoring.sheet import CELL, columns_for, sheet_size
+from likeness.nodes.scoring.sheet import CELL, HEADER, columns_for, sheet_size
 from PIL import Image
 
 NAMES = ("nobody", "biden2", "obama3", "obama")
@@ -117,7 +117,7 @@ def test_the_sheet_shows_each_picture_in_its_place(output, batch, obama):
     sheet = score(batch, obama)[0][0].numpy() * 255
     best = np.asarray(Image.fromarray((batch[3].numpy() * 255).astype(np.uint8)).resize(
         (CELL, CELL), Image.Resampling.LANCZOS), np.float32)
-    left, top = 16, 190
+    left, top = 16, HEADER
     inner = slice(40, CELL - 40)
     shown = sheet[top:top + CELL, left:left + CELL][inner, inner]
     assert np.median(np.abs(shown - best[inner, inner])) < 2

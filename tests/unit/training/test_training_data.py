@@ -55,6 +55,21 @@ def test_sdxl_is_told_each_photos_own_size_and_crop(tmp_path):
     assert not torch.equal(first, second)
 
 
+def test_photos_that_share_a_caption_keep_their_own_sizes(tmp_path):
+    _, training_set, _ = _samples("sdxl", tmp_path)
+    alike = tuple(dataclasses.replace(item, caption="one", conditioning_key="caption 0")
+                  for item in training_set.items)
+    base, _, samples = _samples("sdxl", tmp_path, items=alike)
+    for caption in (samples[0].captions[0], data.EMPTY_CAPTION):
+        first, second = (sample.conds[caption]["y"].cond for sample in samples[:2])
+        assert torch.equal(first[0, :64], second[0, :64])  # the text
+        for item, own in ((alike[0], first), (alike[1], second)):
+            width, height = item.bucket
+            told = torch.cat([base.embedder(torch.tensor([float(value)]))
+                              for value in (height, width)])
+            assert torch.equal(own[0, -told.numel():], told.flatten())
+
+
 def test_flux_trains_at_guidance_one(tmp_path):
     _, _, samples = _samples("flux", tmp_path)
     assert all(_main_conds(sample)["guidance"].cond.tolist() == [1.0] for sample in samples)

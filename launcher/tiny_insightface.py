@@ -75,7 +75,7 @@ def write_detector(path: Path, face: np.ndarray) -> None:
             nodes.append(helper.make_node("Add", [f"{name}_constant", "nothing"], [name]))
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, values.shape))
     shape = [1, 3, DETECTOR_SIZE, DETECTOR_SIZE]
-    _save(path, nodes, [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, shape)],
+    save(path, nodes, [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, shape)],
           outputs, constants)
 
 
@@ -83,26 +83,26 @@ def write_recogniser(path: Path, stored: dict[str, np.ndarray]) -> None:
     """Trace the dlib ResNet behind a resampling from ArcFace's crop to dlib's chip."""
     from onnx import TensorProto, helper
 
-    graph = _Graph(stored)
+    graph = Graph(stored)
     # insightface feeds (x - 127.5) / 127.5; the network wants 0..255 less its mean, over 255.
     image = graph.add("Mul", ["input.1", graph.constant(np.float32(127.5))])
     mean = np.array([122.782, 117.001, 104.298], np.float32).reshape(1, 3, 1, 1)
     image = graph.add("Add", [image, graph.constant(127.5 - mean)])
     image = graph.add("Div", [image, graph.constant(np.float32(255))])
-    chip = graph.add("GridSample", [image, graph.constant(_chip_grid())], mode="bilinear")
+    chip = graph.add("GridSample", [image, graph.constant(chip_grid())], mode="bilinear")
     features = graph.network(chip)
     flat = graph.add("Flatten", [graph.add("GlobalAveragePool", [features])])
     # Orthonormal columns stretch 128 numbers to ArcFace's 512 and keep every angle.
     spread = np.linalg.qr(np.random.default_rng(0).normal(size=(DIMENSION, 128)))[0].T
     head = (graph.weights["fc"].T @ spread).astype(np.float32)
     graph.nodes.append(helper.make_node("MatMul", [flat, graph.constant(head)], ["683"]))
-    _save(path, graph.nodes,
+    save(path, graph.nodes,
           [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, ["None", 3, 112, 112])],
           [helper.make_tensor_value_info("683", TensorProto.FLOAT, ["None", DIMENSION])],
           graph.constants)
 
 
-class _Graph:
+class Graph:
     """Collects nodes and constants of an ONNX graph."""
 
     def __init__(self, stored: dict[str, np.ndarray]) -> None:
@@ -164,14 +164,14 @@ class _Graph:
         return self.add("Conv", [x, *constants], strides=[stride] * 2, pads=[padding] * 4)
 
 
-def _chip_grid() -> np.ndarray:
+def chip_grid() -> np.ndarray:
     """Where each pixel of dlib's chip lies in ArcFace's crop, as GridSample wants it."""
     centres = (np.arange(150) + 0.5) * _CHIP_SCALE
     x, y = np.meshgrid(centres + _CHIP_SHIFT[0], centres + _CHIP_SHIFT[1])
     return (np.stack([x, y], axis=-1) / 56 - 1).astype(np.float32)[None]
 
 
-def _save(path: Path, nodes: list, inputs: list, outputs: list, constants: list) -> None:
+def save(path: Path, nodes: list, inputs: list, outputs: list, constants: list) -> None:
     import onnx
     from onnx import helper
 

@@ -11,9 +11,9 @@ from .faces import backends
 
 FACE_ADAPTERS = "ipadapter"
 RESTORERS = "facerestore_models"
-RECOGNISERS = "insightface"
+RECOGNISERS = backends.INSIGHTFACE
 
-_FOLDERS = (FACE_ADAPTERS, RESTORERS, RECOGNISERS)
+_FOLDERS = (FACE_ADAPTERS, RESTORERS, RECOGNISERS, backends.OPENCV_ZOO)
 
 
 def register_folders() -> None:
@@ -30,9 +30,9 @@ def register_folders() -> None:
     backends.set_model_roots(recogniser_roots)
 
 
-def recogniser_roots() -> list[Path]:
-    """The folders that hold InsightFace packs in a sub-folder `models`."""
-    return [Path(path) for path in folder_paths.get_folder_paths(RECOGNISERS)]
+def recogniser_roots(registry: str) -> list[Path]:
+    """The folders in which a recogniser's files are looked for."""
+    return [Path(path) for path in folder_paths.get_folder_paths(registry)]
 
 
 def file_names(folder: str) -> list[str]:

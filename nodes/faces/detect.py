@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from ..sockets import Face, HeadPose
+from ..sockets import Face
 from . import tasks
+from .boxes import crop_round, overlap
 from .mesh import canonical_mesh
+from .orientation import doubtful, likelier, plausible
+from .turned import pose_of, quarter_turns, shift_face, turn_face
 
 _MIN_FACE = 16  # pixels; landmarks below this are noise
 _BORDER = 0.6  # of the longer side, added all round so that a close-up face has surroundings
 _TILE = 0.6  # of each side; four overlapping tiles find faces too small for the whole picture
+_SAME_PLACE = 0.3  # two finds that share this much of their boxes are of one face
+
+Look = Callable[[np.ndarray], list[Face]]
 
 
 def find_faces(pixels: np.ndarray, limit: int = 8) -> list[Face]:
     """Find the faces of an (H, W, 3) uint8 RGB picture, largest first.
 
     The full-range detector looks first (it finds faces down to about 6 % of the picture's side
-    and makes few mistakes); where it finds none, the short-range one, then both on the picture
-    with a border (close-ups), then the full-range one on four tiles (small faces). What those
+    and makes few mistakes); where it finds none, the short-range one, then the full-range one on
+    the picture turned by quarters, then both on the picture with a border (close-ups), then the
+    full-range one on four tiles (small faces), then all of these on the turned picture. What they
     find must be found again in a crop round it: the short-range detector also fires on scenery.
+    Landmarks may lie the wrong way round on a face that is not upright; such faces are compared
+    with what their turned surroundings show.
     """
-    faces = list(_faces(tasks.detect("face_full_range", pixels), pixels))
-    if not faces:
-        faces = next(filter(None, _second_looks(pixels)), [])
-    faces.sort(key=lambda face: -face.size[0] * face.size[1])
-    return faces[:limit]
+    faces = _full_range(pixels) or next(filter(None, (look(pixels) for look in _SECOND_LOOKS)), [])
+    if any(doubtful(face, pixels) for face in faces):
+        faces = _set_right(faces, pixels)
+    return _largest_first(faces)[:limit]
 
 
 def find_face(pixels: np.ndarray) -> Face | None:
     """Find the largest face of an (H, W, 3) uint8 RGB picture."""
     return next(iter(find_faces(pixels, limit=1)), None)
-
-
-def head_pose(matrix: np.ndarray) -> HeadPose:
-    """Read the head pose off MediaPipe's 4 x 4 facial transformation matrix (y up, metric)."""
-    left, _, right = np.linalg.svd(matrix[:3, :3])
-    rotation = left @ right
-    yaw = np.arctan2(rotation[0, 2], rotation[2, 2])
-    pitch = np.arcsin(np.clip(-rotation[1, 2], -1, 1))
-    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
-    return HeadPose(*(float(np.degrees(angle)) for angle in (yaw, pitch, roll)))
 
 
 def _faces(result: Any, pixels: np.ndarray, shift: tuple[int, int] = (0, 0)) -> Iterator[Face]:
@@ -57,32 +56,50 @@ def _faces(result: Any, pixels: np.ndarray, shift: tuple[int, int] = (0, 0)) -> 
         (x0, y0), (x1, y1) = landmarks[:, :2].min(0), landmarks[:, :2].max(0)
         if min(x1 - x0, y1 - y0) < _MIN_FACE:
             continue
+        # The nearest rotation to the upper left of the 4 x 4 metric matrix (y up).
+        left, _, right = np.linalg.svd(np.asarray(matrix)[:3, :3])
         expression = {shape.category_name: float(shape.score) for shape in shapes
                       if shape.category_name != "_neutral"}
         yield Face(box=(float(x0), float(y0), float(x1), float(y1)), landmarks=landmarks,
-                   mesh=canonical_mesh(landmarks), pose=head_pose(np.asarray(matrix)),
+                   mesh=canonical_mesh(landmarks), pose=pose_of(left @ right),
                    expression=MappingProxyType(expression))
 
 
-def _second_looks(pixels: np.ndarray) -> Iterator[list[Face]]:
-    """Yield what each further search finds, confirmed."""
-    height, width = pixels.shape[:2]
-    yield _confirmed(_faces(tasks.detect("face_short_range", pixels), pixels), pixels)
-    border = round(_BORDER * max(height, width))
+def _full_range(pixels: np.ndarray) -> list[Face]:
+    return list(_faces(tasks.detect("face_full_range", pixels), pixels))
+
+
+def _confirmed_full_range(pixels: np.ndarray) -> list[Face]:
+    return _confirmed(_full_range(pixels), pixels)
+
+
+def _short_range(pixels: np.ndarray) -> list[Face]:
+    return _confirmed(_faces(tasks.detect("face_short_range", pixels), pixels), pixels)
+
+
+def _with_border(pixels: np.ndarray) -> list[Face]:
+    border = round(_BORDER * max(pixels.shape))
     padded = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="edge")
     for task in ("face_full_range", "face_short_range"):
         found = _faces(tasks.detect(task, padded), padded, (-border, -border))
-        yield _confirmed(found, pixels)
+        faces = _confirmed(found, pixels)
+        if faces:
+            return faces
+    return []
+
+
+def _in_tiles(pixels: np.ndarray) -> list[Face]:
+    height, width = pixels.shape[:2]
     tile_height, tile_width = round(_TILE * height), round(_TILE * width)
-    found = []
+    found: list[Face] = []
     for top in (0, height - tile_height):
         for left in (0, width - tile_width):
             tile = pixels[top:top + tile_height, left:left + tile_width]
             found += _faces(tasks.detect("face_full_range", tile), tile, (left, top))
-    yield _distinct(_confirmed(iter(found), pixels))
+    return _distinct(_confirmed(found, pixels))
 
 
-def _confirmed(faces: Iterator[Face], pixels: np.ndarray) -> list[Face]:
+def _confirmed(faces: Iterable[Face], pixels: np.ndarray) -> list[Face]:
     """Keep the faces that the full-range detector finds again, alike, in a crop round them."""
     return [face for face in faces if _found_again(face, pixels)]
 
@@ -95,39 +112,68 @@ def _found_again(face: Face, pixels: np.ndarray) -> bool:
                for other in again)
 
 
-def crop_round(pixels: np.ndarray, box: tuple[float, float, float, float],
-               margin: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """Cut a square round a box, repeating edge pixels outside the picture.
-
-    Args:
-        margin: share of the box's longer side added on each side.
-
-    Returns:
-        The square (S, S, 3) and the place (x, y) of its corner in the picture.
-    """
-    side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * margin)
-    left = round((box[0] + box[2] - side) / 2)
-    top = round((box[1] + box[3] - side) / 2)
-    rows = np.clip(np.arange(top, top + round(side)), 0, pixels.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + round(side)), 0, pixels.shape[1] - 1)
-    return np.ascontiguousarray(pixels[rows][:, columns]), (left, top)
+def _turned_look(look: Look, pixels: np.ndarray) -> list[Face]:
+    """What one search finds in the picture turned by each quarter, each face once."""
+    height, width = pixels.shape[:2]
+    found = []
+    for turns in (1, 3, 2):
+        turned = np.ascontiguousarray(np.rot90(pixels, turns))
+        found += [turn_face(face, -turns, *turned.shape[:2]) for face in look(turned)
+                  if plausible(face, turned)]
+    return _likeliest(found, pixels)
 
 
-def _distinct(faces: list[Face]) -> list[Face]:
+_SECOND_LOOKS: tuple[Look, ...] = (
+    _short_range, functools.partial(_turned_look, _confirmed_full_range), _with_border, _in_tiles,
+    *(functools.partial(_turned_look, look) for look in (_short_range, _with_border, _in_tiles)))
+
+
+def _set_right(faces: Sequence[Face], pixels: np.ndarray) -> list[Face]:
+    """Replace faces whose landmarks lie the wrong way round, and find the others of that turn."""
+    right: list[Face] = []
+    turns = set()
+    for face in faces:
+        best = face
+        if doubtful(face, pixels):
+            best = likelier([face, *_in_turned_surroundings(face, pixels)], pixels)
+        right.append(best)
+        turns.add(quarter_turns(best))
+    for turn in turns - {0}:
+        turned = np.ascontiguousarray(np.rot90(pixels, turn))
+        right += [turn_face(face, -turn, *turned.shape[:2])
+                  for face in _confirmed_full_range(turned) if plausible(face, turned)]
+    return _likeliest(right, pixels)
+
+
+def _in_turned_surroundings(face: Face, pixels: np.ndarray) -> Iterator[Face]:
+    crop, (left, top) = crop_round(pixels, face.box, margin=0.75)
+    for turns in (1, 2, 3):
+        turned = np.ascontiguousarray(np.rot90(crop, turns))
+        for found in _full_range(turned):
+            moved = shift_face(turn_face(found, -turns, *turned.shape[:2]), left, top)
+            if overlap(moved.box, face.box) > _SAME_PLACE:
+                yield moved
+
+
+def _likeliest(faces: Sequence[Face], pixels: np.ndarray) -> list[Face]:
+    """Of the finds at one place keep the one whose landmarks fit the pixels best."""
+    kept: list[Face] = []
+    left = list(faces)
+    while left:
+        best = likelier(left, pixels)
+        kept.append(best)
+        left = [face for face in left if overlap(face.box, best.box) < _SAME_PLACE]
+    return kept
+
+
+def _distinct(faces: Sequence[Face]) -> list[Face]:
     """Drop repeats of a face that several tiles saw."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.size[0] * face.size[1]):
-        if all(overlap(face.box, other.box) < 0.3 for other in kept):
+    for face in _largest_first(faces):
+        if all(overlap(face.box, other.box) < _SAME_PLACE for other in kept):
             kept.append(face)
     return kept
 
 
-def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / (areas - shared)
+def _largest_first(faces: Sequence[Face]) -> list[Face]:
+    return sorted(faces, key=lambda face: -face.size[0] * face.size[1])

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import LikenessError
 from ..images import reread_photo
 from ..sockets import Face, Photo, Spread, Subject
-from . import backends, dlib_resnet, insight
+from . import backends, dlib_resnet, insight, opencv_zoo
 
 
 def embed(pixels: np.ndarray, face: Face, backend: str = "dlib") -> np.ndarray:
@@ -19,8 +19,11 @@ def embed(pixels: np.ndarray, face: Face, backend: str = "dlib") -> np.ndarray:
         MissingModelError: the recogniser's files are absent.
         LikenessError: unknown recogniser, or its own detector cannot find the face.
     """
-    if backends.backend(backend).folder:
+    library = backends.backend(backend).library
+    if library == "insightface":
         return insight.embed(pixels, face, backend)
+    if library == "opencv":
+        return opencv_zoo.embed(pixels, face, backend)
     return dlib_resnet.embed_chip(dlib_resnet.chip(pixels, face.landmarks))
 
 

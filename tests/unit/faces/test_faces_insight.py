@@ -12,6 +12,7 @@ import pytest
 from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces import backends, insight
 from likeness.nodes.faces.embed import embed, similarity
+from likeness.nodes.faces.turned import turn_face
 
 pytest.importorskip("insightface")
 onnx = pytest.importorskip("onnx")
@@ -35,7 +36,7 @@ def root(monkeypatch, tmp_path) -> Path:
     def refuse(*_):
         raise AssertionError("the network was asked")
 
-    monkeypatch.setattr(backends, "_roots", lambda: [tmp_path])
+    monkeypatch.setattr(backends, "_roots", lambda registry: [tmp_path])
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     insight._models.cache_clear()
     yield tmp_path
@@ -97,7 +98,7 @@ def test_half_a_pack_is_a_missing_pack(root, pack):
 def test_a_detector_that_sees_another_face_is_an_error_not_another_person(root, pack, seen,
                                                                           monkeypatch):
     shutil.copytree(pack, root / "models" / "buffalo_l")
-    detector, recogniser = insight._models(backends.require("buffalo_l"))
+    detector, recogniser = insight._models("buffalo_l", backends.require("buffalo_l"))
     elsewhere = np.array([[0.0, 0.0, 20.0, 20.0, 0.9]], np.float32)
     monkeypatch.setattr(detector, "detect",
                         lambda *_, **__: (elsewhere, np.zeros((1, 5, 2), np.float32)))
@@ -109,5 +110,26 @@ def test_a_file_with_another_content_than_published_is_logged(root, pack, caplog
     folder = root / "models" / "buffalo_l"
     shutil.copytree(pack, folder)
     with caplog.at_level("WARNING", logger="likeness"):
-        insight._models(backends.require("buffalo_l"))
+        insight._models("buffalo_l", backends.require("buffalo_l"))
     assert "w600k_r50.onnx is not the published file" in caplog.text
+
+
+def test_a_face_on_its_side_gives_the_same_embedding(root, pack, seen):
+    shutil.copytree(pack, root / "models" / "buffalo_l")
+    pixels, face = seen("obama3")
+    upright = embed(pixels, face, "buffalo_l")
+    side = np.ascontiguousarray(np.rot90(pixels))
+    turned = embed(side, turn_face(face, 1, *pixels.shape[:2]), "buffalo_l")
+    assert similarity(upright, turned, "buffalo_l") > 0.995
+
+
+def test_auraface_is_given_our_points_and_needs_no_detector(root, pack, seen):
+    folder = root / "models" / "auraface"
+    folder.mkdir(parents=True)
+    shutil.copy(pack / "w600k_r50.onnx", folder / "glintr100.onnx")
+    rows = {name: embed(*seen(name), "auraface") for name in ("obama", "obama3", "biden")}
+    same = similarity(rows["obama"], rows["obama3"], "auraface")
+    other = similarity(rows["obama"], rows["biden"], "auraface")
+    spread = np.linalg.qr(np.random.default_rng(0).normal(size=(512, 128)))[0].T
+    assert same > other + 0.02
+    assert similarity(rows["obama"], embed(*seen("obama")) @ spread, "auraface") > 0.985

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import zipfile
 
 import pytest
@@ -52,3 +53,22 @@ def test_the_full_range_bundle_differs_from_the_stock_one_by_the_detector_alone(
     for name in original.namelist():
         expected = detector if name == "face_detector.tflite" else original.read(name)
         assert swapped.read(name) == expected
+
+
+def test_a_published_cut_comes_with_its_source():
+    for known in backends.BACKENDS:
+        assert (known.same_person is None) == (known.cut_source == "")
+    assert backends.backend("sface").same_person == 0.363
+
+
+def test_every_recogniser_outside_the_pack_says_where_its_files_go():
+    assert backends.backend("sface").place == "models/opencv_zoo"
+    assert backends.backend("auraface").place == "models/insightface/models/auraface"
+    assert {known.id for known in backends.BACKENDS if not known.registry} == {"dlib"}
+
+
+def test_the_tooltip_text_marks_exactly_the_non_commercial_recognisers():
+    free, bound = backends.choices_text().split("NON-COMMERCIAL")
+    for known in backends.BACKENDS:
+        assert (known.id in re.findall(r"\w+", free)) == known.commercial
+        assert (known.id in re.findall(r"\w+", bound)) == (not known.commercial)

@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty models/ipadapter, and no InsightFace packs anywhere."""
     monkeypatch.setitem(folder_paths.folder_names_and_paths, FACE_ADAPTERS,
                         ([str(tmp_path)], {".safetensors", ".bin"}))
-    monkeypatch.setattr(backends, "_roots", lambda: [tmp_path / "insightface"])
+    monkeypatch.setattr(backends, "_roots", lambda registry: [tmp_path / registry])
     return tmp_path
 
 

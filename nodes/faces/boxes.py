@@ -1,0 +1,35 @@
+"""Boxes (x0, y0, x1, y1) in a picture: what lies round one, and how much two share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+Box = tuple[float, float, float, float]
+
+
+def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """Cut a square round a box, repeating edge pixels outside the picture.
+
+    Args:
+        margin: share of the box's longer side added on each side.
+
+    Returns:
+        The square (S, S, 3) and the place (x, y) of its corner in the picture.
+    """
+    side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * margin)
+    left = round((box[0] + box[2] - side) / 2)
+    top = round((box[1] + box[3] - side) / 2)
+    rows = np.clip(np.arange(top, top + round(side)), 0, pixels.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + round(side)), 0, pixels.shape[1] - 1)
+    return np.ascontiguousarray(pixels[rows][:, columns]), (left, top)
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes (x0, y0, x1, y1)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (areas - shared)

@@ -1,0 +1,73 @@
+"""Whether landmarks lie the right way up on the pixels.
+
+The landmark network was trained on upright faces: on an upside-down one it puts a whole, upright
+set of landmarks, eyes on the mouth. What tells the two apart: eyes are darker than cheeks and
+brows darker than the forehead, in any skin and light that a camera can use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..sockets import Face
+
+_IRISES = (468, 473)
+_CHEEKS = (50, 280, 101, 330)
+_BROWS = (66, 296, 52, 282)
+_FOREHEAD = (151, 9, 108, 337)
+_PATCH = 0.03  # of the face's longer side, half the side of the square that is averaged
+
+# Limits measured on 280 portraits, as they are and turned by each quarter: 6 % of the upright faces
+# are doubted, 92 % of the faces misread as upright; the lower misfit was the true face in 206 of
+# 207 pairs.
+_DOUBTFUL_ROLL = 30.0  # degrees; a sideways face is seen tilted at best
+_DOUBTFUL_EYES, _DOUBTFUL_BROWS = 0.7, 0.9
+_PLAUSIBLE = 1.6
+_PLAUSIBLE_ROLL = 60.0  # degrees
+
+
+def misfit(face: Face, pixels: np.ndarray) -> float:
+    """How bright the eyes are over the cheeks, plus the brows over the forehead; lower fits better.
+
+    Args:
+        pixels: (H, W, 3) uint8, the picture the face is in.
+    """
+    return sum(_contrasts(face, pixels))
+
+
+def doubtful(face: Face, pixels: np.ndarray) -> bool:
+    """Whether another orientation is worth a look."""
+    eyes, brows = _contrasts(face, pixels)
+    return (abs(face.pose.roll) > _DOUBTFUL_ROLL or eyes > _DOUBTFUL_EYES
+            or brows > _DOUBTFUL_BROWS)
+
+
+def plausible(face: Face, pixels: np.ndarray) -> bool:
+    """Whether a face found in a turned picture may be believed: it is upright there, and fits."""
+    return abs(face.pose.roll) < _PLAUSIBLE_ROLL and misfit(face, pixels) < _PLAUSIBLE
+
+
+def likelier(faces: Sequence[Face], pixels: np.ndarray) -> Face:
+    """Which of several finds at one place fits best."""
+    return min(faces, key=lambda face: misfit(face, pixels))
+
+
+def _contrasts(face: Face, pixels: np.ndarray) -> tuple[float, float]:
+    eyes, cheeks, brows, forehead = (_brightness(face, pixels, points) for points in (
+        _IRISES, _CHEEKS, _BROWS, _FOREHEAD))
+    return eyes / max(cheeks, 1.0), brows / max(forehead, 1.0)
+
+
+def _brightness(face: Face, pixels: np.ndarray, points: Sequence[int]) -> float:
+    """Mean of the pixels round some landmarks; white where all lie outside the picture."""
+    reach = max(1, round(_PATCH * max(face.size)))
+    height, width = pixels.shape[:2]
+    values = []
+    for x, y in face.landmarks[list(points), :2]:
+        column, row = int(x), int(y)
+        if 0 <= column < width and 0 <= row < height:
+            values.append(pixels[max(row - reach, 0):row + reach + 1,
+                                 max(column - reach, 0):column + reach + 1].mean())
+    return float(np.mean(values)) if values else 255.0

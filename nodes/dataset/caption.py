@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from string import Formatter
+from typing import Any
 
 from ..errors import LikenessError
 from ..sockets import Photo
 
 DEFAULT_TEMPLATE = "photo of {subject}, {framing}, {pose}, {expression}"
-FIELDS = ("subject", "trigger", "class", "framing", "pose", "expression")
+FIELDS = ("subject", "trigger", "class", "framing", "pose", "expression", "light")
+SUBJECT_WAYS = ("in place of the class word", "in front", "leave")
+
+# Measures of light beyond which a caption speaks of it.
+_SIDE, _TINT = 0.25, 0.25
+_DIM, _BRIGHT = 0.3, 0.72
 
 
 def captions(photo: Photo, trigger: str, class_noun: str, templates: str = DEFAULT_TEMPLATE,
@@ -31,7 +41,8 @@ def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT
 
     Args:
         template: text with the fields `{subject}` (trigger and class noun), `{trigger}`, `{class}`,
-            `{framing}`, `{pose}`, `{expression}`; empty descriptions are left out with their comma.
+            `{framing}`, `{pose}`, `{expression}`, `{light}`; empty descriptions are left out with
+            their comma.
         source: what an error calls the template, capitalised.
 
     Raises:
@@ -47,10 +58,48 @@ def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT
                             f"{trigger}, so the model could not connect the photos with the "
                             "person; add one to every line.")
     words = {"subject": f"{trigger} {class_noun}", "trigger": trigger, "class": class_noun,
-             "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo)}
+             "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo),
+             "light": _light(photo)}
     text = "".join(before + (words[name] if name else "")
                    for before, name, _, _ in Formatter().parse(template))
     return ", ".join(_parts(text))
+
+
+def with_subject(text: str, trigger: str, class_noun: str, way: str) -> str:
+    """Put the trigger into a caption that lacks it.
+
+    >>> with_subject("A man in a suit", "ohwx", "man", "in place of the class word")
+    'ohwx man in a suit'
+    >>> with_subject("a suit and a tie", "ohwx", "man", "in place of the class word")
+    'ohwx man, a suit and a tie'
+
+    Args:
+        way: one of `SUBJECT_WAYS`. The first word that names somebody of the class gives way to
+            trigger and class noun, with its article; where there is none they go in front.
+    """
+    if way == "leave" or re.search(_word(trigger), text):
+        return text
+    subject = f"{trigger} {class_noun}"
+    if way == "in place of the class word":
+        nouns = "|".join(map(re.escape, class_words(class_noun)))
+        named = rf"\b(?:(?:an?|the|one)\s+)?(?:{nouns})(?![\w-])(?!'s)"
+        replaced, count = re.subn(named, lambda _: subject, text, count=1, flags=re.IGNORECASE)
+        if count:
+            return replaced
+    return f"{subject}, {text}"
+
+
+def class_words(class_noun: str) -> tuple[str, ...]:
+    """The words under which captioners speak of somebody of a class, longest first."""
+    known = words()["class_words"]
+    found = {class_noun.lower(), *known.get(class_noun.lower(), ())}
+    return tuple(sorted(found, key=lambda word: (-len(word), word)))
+
+
+@functools.cache
+def words() -> Mapping[str, Any]:
+    """The word lists of captions and of their check."""
+    return json.loads(Path(__file__).with_name("caption_words.json").read_text("utf-8"))
 
 
 def class_caption(text: str, trigger: str, class_noun: str) -> str:
@@ -148,3 +197,22 @@ def _expression(photo: Photo) -> str:
     if shape.get("jawOpen", 0.0) > 0.25:
         return "mouth open"
     return "neutral expression"
+
+
+def _light(photo: Photo) -> str:
+    """Where the light on the face comes from, and how bright and warm it is."""
+    side, key = photo.measures.get("light_side"), photo.measures.get("light_key")
+    warmth = photo.measures.get("light_warmth")
+    if side is None and key is None and warmth is None:
+        return ""
+    kinds = (_beyond(key, (_DIM, _BRIGHT), ("dim", "bright")),
+             _beyond(warmth, (-_TINT, _TINT), ("cool", "warm")))
+    kind = " ".join(filter(None, kinds))
+    where = _beyond(side, (-_SIDE, _SIDE), ("from the left", "from the right"))
+    return " ".join(filter(None, (kind or ("" if where else "even"), "light", where)))
+
+
+def _beyond(value: float | None, limits: tuple[float, float], names: tuple[str, str]) -> str:
+    if value is None or limits[0] <= value <= limits[1]:
+        return ""
+    return names[0] if value < limits[0] else names[1]

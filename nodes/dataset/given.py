@@ -77,6 +77,13 @@ def side_car_captions(photos: Iterable[Photo]) -> GivenCaptions:
     return GivenCaptions(MappingProxyType(texts))
 
 
+def photo_captions(photos: Iterable[Photo]) -> GivenCaptions:
+    """The captions that photos carry, word for word: braces in them are no fields."""
+    return GivenCaptions(MappingProxyType({
+        photo.name: photo.caption.replace("{", "{{").replace("}", "}}")
+        for photo in photos if photo.caption.strip()}))
+
+
 def _entries(text: str) -> list[tuple[str, str]]:
     if text.lstrip().startswith("{"):
         return _from_json(text)

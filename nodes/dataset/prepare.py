@@ -13,22 +13,18 @@ import torch
 
 from ..errors import LikenessError
 from ..faces import dlib_resnet
-from ..faces.mesh import face_mask
 from ..images import reread_photo, to_image
-from ..sockets import Face, Photo, Subject, TrainingItem, TrainingSet
+from ..sockets import Photo, Subject, TrainingItem, TrainingSet
 from ..tensors import read_latent
 from .cache import FORMAT, Encoders, cached_latent, cached_text, caption_key, content_key
 from .caption import captions, class_caption, shuffled
-from .crop import Crop, choose_crop, cut, cut_mask, make_buckets
+from .crop import Crop, cut, cut_mask, make_buckets
 from .given import GivenCaptions
+from .level import frame
+from .masks import MASKS, mask_digest, photo_mask
 
 # Crops of the same photo that need more than this many output pixels per photo pixel look soft.
 SOFT_ENLARGEMENT = 1.5
-
-# Kind of mask -> share of the face by which its oval grows; None: everything counts alike. The
-# margin takes in ears, hair and chin, which say who somebody is too.
-_MASK_MARGIN: dict[str, float | None] = {"face oval": 0.0, "face with margin": 0.35, "none": None}
-MASKS = tuple(_MASK_MARGIN)
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,7 @@ class PrepareSettings:
     mirror: bool = False
     mask: str = "face oval"
     mask_grow: float = 0.0  # of the face's size, added to the kind's own margin
+    level_eyes: bool = False
 
     def __post_init__(self) -> None:
         if not 64 <= self.resolution <= 4096:
@@ -144,7 +141,7 @@ def _describe(photo: Photo, subject: Subject, settings: PrepareSettings,
 def _encode_photo(photo: Photo, mirrored: bool, wording: _Wording,
                   buckets: list[tuple[int, int]], settings: PrepareSettings, encoders: Encoders,
                   folder: Path) -> PreparedPhoto:
-    crop = choose_crop(photo, settings.framing, buckets)
+    crop = frame(photo, settings.framing, buckets, settings.level_eyes)
     source = reread_photo(photo.file, photo.name)
     pixels = cut(source, crop)
     pixels = np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels
@@ -152,36 +149,45 @@ def _encode_photo(photo: Photo, mirrored: bool, wording: _Wording,
     def make() -> tuple[torch.Tensor, torch.Tensor]:
         latent = encoders.encode_image(to_image(pixels))[0]
         height, width = latent.shape[-2:]
-        mask = _mask(photo.face, source.shape[:2], crop, (width, height), settings)
+        mask = _mask(photo, crop, (width, height), settings)
         return latent, torch.from_numpy(mask[:, ::-1].copy() if mirrored else mask)
 
-    name = content_key(FORMAT, photo.sha256, photo.face.box, crop.box, crop.bucket, mirrored,
-                       settings.mask, settings.mask_grow, encoders.image_key)
-    path = cached_latent(name, folder, make)
+    path = cached_latent(_latent_name(photo, crop, mirrored, settings, encoders), folder, make)
     x0, y0, x1, y1 = crop.box
     item = TrainingItem(
         photo.name, photo.sha256, wording.main, crop.bucket, (photo.width, photo.height),
         (photo.width - x1, y0, photo.width - x0, y1) if mirrored else crop.box, path,
         caption_key(wording.main), tuple(map(caption_key, wording.others)),
         caption_key(wording.of_class), photo.face.pose.yaw, photo.face.pose.pitch,
-        _points(photo.face, crop, mirrored))
+        _points(photo, crop, mirrored), -crop.turn if mirrored else crop.turn)
     return PreparedPhoto(item, pixels, read_latent(path)[1].numpy(), crop.enlargement, mirrored)
 
 
-def _mask(face: Face, size: tuple[int, int], crop: Crop, grid: tuple[int, int],
+def _latent_name(photo: Photo, crop: Crop, mirrored: bool, settings: PrepareSettings,
+                 encoders: Encoders) -> str:
+    """What a crop's latent and mask are called: by all that decides them."""
+    parts = [FORMAT, photo.sha256, photo.face.box, crop.box, crop.bucket, mirrored, settings.mask,
+             settings.mask_grow, encoders.image_key]
+    if crop.turn:
+        parts.append(crop.turn)
+    if photo.mask is not None and settings.mask != "none":
+        parts.append(mask_digest(photo))
+    return content_key(*parts)
+
+
+def _mask(photo: Photo, crop: Crop, grid: tuple[int, int],
           settings: PrepareSettings) -> np.ndarray:
-    """How much of each cell (width, height) of a crop's latent is face: (h, w) float32."""
-    margin = _MASK_MARGIN[settings.mask]
-    if margin is None:
-        return np.ones(grid[::-1], np.float32)
-    return cut_mask(face_mask(face, *size, grow=margin + settings.mask_grow), crop, *grid)
+    """How much each cell (width, height) of a crop's latent weighs: (h, w) float32."""
+    mask = cut_mask(photo_mask(photo, settings.mask, settings.mask_grow), crop, *grid)
+    if photo.mask is not None and not mask.max():
+        raise LikenessError(f"The mask {photo.mask.name} of {photo.name} is black everywhere in "
+                            "the crop; choose a wider `framing` or correct the mask.")
+    return mask
 
 
-def _points(face: Face, crop: Crop, mirrored: bool) -> tuple[tuple[float, float], ...]:
+def _points(photo: Photo, crop: Crop, mirrored: bool) -> tuple[tuple[float, float], ...]:
     """The recogniser's alignment points in pixels of the crop as it trains."""
-    x0, y0, x1, y1 = crop.box
-    scale = np.divide(crop.bucket, (x1 - x0, y1 - y0))
-    points = (dlib_resnet.alignment_points(face.landmarks) - (x0, y0)) * scale
+    points = crop.place(dlib_resnet.alignment_points(photo.face.landmarks))
     if mirrored:
         points = dlib_resnet.mirrored_points(points, crop.bucket[0])
     return tuple((round(float(x), 3), round(float(y), 3)) for x, y in points)
@@ -190,6 +196,9 @@ def _points(face: Face, crop: Crop, mirrored: bool) -> tuple[tuple[float, float]
 def _set_key(items: tuple[TrainingItem, ...], conditionings: dict[str, Path]) -> str:
     """Name a training set by every value of its items and every file it needs."""
     rows = [{**dataclasses.asdict(item), "latent_file": item.latent_file.name} for item in items]
+    for row in rows:
+        if not row["turn"]:  # came later; sets without it keep their name
+            del row["turn"]
     return content_key(FORMAT, rows, sorted((key, path.name)
                                             for key, path in conditionings.items()))
 
@@ -207,6 +216,7 @@ def report(training_set: TrainingSet, prepared: list[PreparedPhoto],
             "class_caption": texts[entry.item.class_key],
             "bucket": list(entry.item.bucket),
             "crop": [round(side, 1) for side in entry.item.crop],
+            "turn": round(entry.item.turn, 1),
             "enlargement": round(entry.enlargement, 3),
             "soft": entry.enlargement > SOFT_ENLARGEMENT,
             "face_share": round(float(entry.mask.mean()), 4),

@@ -18,8 +18,9 @@ from ..tensors import fingerprint, text_fingerprint
 from .cache import Encoders
 from .caption import DEFAULT_TEMPLATE
 from .crop import FRAMINGS
-from .given import side_car_captions, typed_captions
-from .prepare import MASKS, PreparedPhoto, PrepareSettings, prepare, report
+from .given import photo_captions, side_car_captions, typed_captions
+from .masks import MASKS
+from .prepare import PreparedPhoto, PrepareSettings, prepare, report
 
 _MEGABYTE = 2 ** 20
 
@@ -53,11 +54,14 @@ class LikenessPrepareTraining(io.ComfyNode):
                                 tooltip="Your own captions in place of the template: one \"file "
                                         "name: caption\" per line, the same name again for another "
                                         "caption, or a JSON object. The fields of the template "
-                                        "work here too. Empty: the template is used."),
+                                        "work here too. Empty: the photo's own caption (from "
+                                        "Caption Photos or Load Photos), else the template."),
                 io.Boolean.Input("caption_files", default=False, optional=True,
                                  tooltip="Take captions from photo.txt beside photo.jpg where such "
                                          "a file lies; switch it on for folders captioned by other "
-                                         "tools. What stands in `captions` comes first."),
+                                         "tools. What stands in `captions` comes first, then these "
+                                         "files, then the photo's own caption, then the "
+                                         "template."),
                 io.Int.Input("shuffle", default=0, min=0, max=16, optional=True,
                              tooltip="How many other orders of each caption's comma separated "
                                      "parts are encoded too. 0 is off; 2 to 4 keep the model from "
@@ -72,7 +76,8 @@ class LikenessPrepareTraining(io.ComfyNode):
                 io.Combo.Input("mask", options=list(MASKS), default="face oval", optional=True,
                                tooltip="What counts as face in the loss: the oval from chin to "
                                        "hairline, that with ears and hair round it, or everything "
-                                       "alike. Choose the margin when the hair should be learned."),
+                                       "alike. Choose the margin when the hair should be learned. "
+                                       "A photo's own mask takes the place of the face's."),
                 io.Float.Input("mask_grow", default=0.0, min=-0.4, max=1.0, step=0.05,
                                optional=True,
                                tooltip="Widens the mask by this share of the face's size, or "
@@ -82,6 +87,11 @@ class LikenessPrepareTraining(io.ComfyNode):
                              tooltip="Megabytes that this person's prepared files may take; the "
                                      "longest unused go first, those of this training set never. "
                                      "Raise it when you switch between settings often."),
+                io.Boolean.Input("level_eyes", default=False, optional=True,
+                                 tooltip="Turns each photo so that the eyes are level before it is "
+                                         "cut. Only the photo's own pixels are used: the crop "
+                                         "shrinks where its corners would lie outside. Heads "
+                                         "tilted in all photos alike are a reason to use it."),
             ],
             outputs=[
                 TrainingSetType.Output(display_name="training_set",
@@ -103,13 +113,14 @@ class LikenessPrepareTraining(io.ComfyNode):
     @classmethod
     def execute(cls, subject, vae, clip, resolution, framing, caption_template, captions="",
                 caption_files=False, shuffle=0, keep_parts=1, mirror=False, mask="face oval",
-                mask_grow=0.0, cache_limit_mb=4096):
+                mask_grow=0.0, cache_limit_mb=4096, level_eyes=False):
         settings = PrepareSettings(resolution, framing, caption_template, shuffle, keep_parts,
-                                   mirror, mask, mask_grow)
+                                   mirror, mask, mask_grow, level_eyes)
         folder = runtime.output_directory() / "likeness" / subject.folder_name / "training_set"
         given = typed_captions(captions, subject)
         if caption_files:
             given = given.joined(side_car_captions(subject.references))
+        given = given.joined(photo_captions(subject.references))
         training_set, prepared = prepare(subject, settings, _encoders(vae, clip), folder,
                                          runtime.progress_callback(len(subject.references)), given)
         cache = limit_cache(folder, files_of(training_set), cache_limit_mb * _MEGABYTE)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import LikenessError
-from ...images import reread_photo
+from ...images import cut_region, reread_photo
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent
 
@@ -157,7 +157,7 @@ def write_pictures(data: Dataset, folder: Path, on_item: Callable[[int], None]) 
 
 def _cut(photo: Photo, item: TrainingItem) -> Image.Image:
     source = Image.fromarray(reread_photo(photo.file, photo.name))
-    return source.resize(item.bucket, Image.Resampling.LANCZOS, box=item.crop)
+    return cut_region(source, item.crop, item.bucket, item.turn)
 
 
 def _weights(item: TrainingItem, background: float) -> Image.Image:

@@ -1,0 +1,228 @@
+"""The best photos of a set, by what they show and how good they are together."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import LikenessError
+from ..sockets import Photo, PhotoSet, Reason, Verdict
+from .coverage import AXES, Coverage, measure, usable
+from .sheet import BLUE, GREEN, Card, draw_sheet
+from .variety import Traits, similarity, take, traits_of
+
+PASSED = "not_selected"
+_BLOCK = 256  # columns of the similarity matrix that are in memory at once
+_SHARP, _WIDE = (40.0, 400.0), (96.0, 512.0)  # sharpness and face width from bad to good enough
+_SHOWN = 120  # cards on the sheet
+_NOTABLE = ("yaw", "pitch", "distance", "expression", "light_side", "light_warmth")
+_LEFT_RIGHT = {"light_side": "light from ", "light_warmth": "light: "}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of one usable photo."""
+
+    photo: Photo
+    place: int  # 1 for the first picked; 0: passed
+    gain: float  # what it added to the objective; 0 when passed
+    text: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The photos with those passed over rejected, and why."""
+
+    photos: PhotoSet
+    choices: tuple[Choice, ...]  # picked ones in their order, then those passed over
+    coverage: Coverage  # of the picked photos
+
+    @property
+    def picked(self) -> tuple[Choice, ...]:
+        """The choices that were picked, the most useful first."""
+        return tuple(choice for choice in self.choices if choice.place)
+
+
+def select(photos: PhotoSet, count: int, quality_weight: float = 0.3,
+           include_unsure: bool = False,
+           on_photo: Callable[[int], None] = lambda done: None) -> Selection:
+    """Pick the `count` photos that together show most and are good themselves.
+
+    Maximises F(S) = sum_i w_i max_{j in S} K_ij + `quality_weight` sum_{j in S} q_j: facility
+    location on the similarity K of `variety`, where w_i = 1 / sum_j K_ij counts a crowd of alike
+    photos once, and q_j in 0..1 is the photo's quality. Greedy choice reaches 1 - 1/e of the
+    best (Nemhauser, Wolsey and Fisher 1978), evaluated lazily (Minoux 1978). Photos that the user
+    kept against the curation come first. Nothing is drawn at random; ties go to the first photo.
+
+    Args:
+        on_photo: called with the number of photos compared so far; may raise to cancel.
+
+    Raises:
+        LikenessError: not curated, or no photo can be used.
+    """
+    if count < 1:
+        raise LikenessError(f"`count` must be 1 or more, got {count}.")
+    able = usable(photos, include_unsure)
+    if not able:
+        raise LikenessError(f"None of the {len(photos.photos)} photos can be used, so there is "
+                            "nothing to select from; look at the curation's reasons.")
+    traits = traits_of(able)
+    quality = quality_weight * np.array([quality_of(photo) for photo in able])
+    own = np.array([photo.overridden for photo in able])
+    picked = _greedy(traits, quality, own, min(count, len(able)), on_photo)
+    choices = _explained(able, traits, picked)
+    passed = {choice.photo.name: choice.text for choice in choices if not choice.place}
+    marked = tuple(_passed(photo, passed[photo.name]) if photo.name in passed else photo
+                   for photo in photos.photos)
+    return Selection(replace(photos, photos=marked), choices,
+                     measure([able[place] for place, _ in picked]))
+
+
+def quality_of(photo: Photo) -> float:
+    """How good a photo is by itself, 0..1: sharp, large, uncovered, and not doubted."""
+    def reached(name: str, limits: tuple[float, float]) -> float:
+        value = np.log(max(photo.measures.get(name, limits[0]), 1e-3) / limits[0])
+        return float(np.clip(value / np.log(limits[1] / limits[0]), 0, 1))
+
+    good = (reached("sharpness", _SHARP) + reached("face_width", _WIDE)) / 2
+    good *= 1 - np.clip(photo.measures.get("occlusion", 0.0), 0, 1)
+    return float(good * (0.6 if photo.verdict is Verdict.UNSURE else 1.0))
+
+
+def _greedy(traits: Traits, quality: np.ndarray, first: np.ndarray, count: int,
+            on_photo: Callable[[int], None]) -> list[tuple[int, float]]:
+    """Pick places and what each added, those of `first` before all others."""
+    size = len(quality)
+    crowd = np.concatenate([part.sum(0) for part in _blocks(traits, on_photo, 0)])
+    weights = (1 / crowd).astype(np.float32)
+    alone = np.concatenate([weights @ part for part in _blocks(traits, on_photo, size)])
+    heap = [(not first[place], -float(gain + quality[place]), place)
+            for place, gain in enumerate(alone)]
+    heapq.heapify(heap)
+    covered = np.zeros(size, np.float32)
+    picked: list[tuple[int, float]] = []
+    while heap and len(picked) < count:
+        late, known, place = heapq.heappop(heap)
+        column = similarity(traits, take(traits, [place]))[:, 0]
+        gain = float(weights @ np.maximum(column - covered, 0)) + float(quality[place])
+        # Gains only fall as more is picked: one that still leads now is the largest.
+        if heap and (late, -gain, place) > heap[0]:
+            heapq.heappush(heap, (late, -gain, place))
+            continue
+        covered = np.maximum(covered, column)
+        picked.append((place, gain))
+    return picked
+
+
+def _blocks(traits: Traits, on_photo: Callable[[int], None], before: int):
+    """Yield the similarity matrix in blocks of columns (N, up to 256)."""
+    size = len(traits["pose"])
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        yield similarity(traits, take(traits, np.arange(start, stop)))
+        on_photo((before + stop) // 2)
+
+
+def _explained(photos: Sequence[Photo], traits: Traits,
+               picked: Sequence[tuple[int, float]]) -> tuple[Choice, ...]:
+    everything = measure_bins(photos)
+    chosen = [place for place, _ in picked]
+    choices = [Choice(photos[place], number, gain, _why_picked(photos, place, everything))
+               for number, (place, gain) in enumerate(picked, start=1)]
+    rest = np.setdiff1d(np.arange(len(photos)), chosen)
+    if rest.size:
+        alike = similarity(take(traits, rest), take(traits, chosen))
+        for row, place in zip(alike, rest, strict=True):
+            twin = photos[chosen[int(row.argmax())]]
+            choices.append(Choice(photos[place], 0, 0.0,
+                                  _why_passed(photos[place], twin, float(row.max()))))
+    return tuple(choices)
+
+
+def measure_bins(photos: Sequence[Photo]) -> dict[tuple[str, str], list[int]]:
+    """The photos' places in each (axis, bin)."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for place, photo in enumerate(photos):
+        for axis in AXES:
+            part = axis.bin_of(photo)
+            if part is not None:
+                found.setdefault((axis.id, part), []).append(place)
+    return found
+
+
+def _why_picked(photos: Sequence[Photo], place: int,
+                bins: dict[tuple[str, str], list[int]]) -> str:
+    photo = photos[place]
+    if photo.overridden:
+        return "You kept it yourself."
+    own = [key for key, members in bins.items() if place in members and key[0] in _NOTABLE]
+    own.sort(key=lambda key: (len(bins[key]), _NOTABLE.index(key[0])))
+    rarest, members = own[0], bins[own[0]]
+    if len(members) == 1:
+        return f"The only one: {_words(rarest)}."
+    sharpness = [photos[other].measures.get("sharpness", 0.0) for other in members]
+    if photo.measures.get("sharpness", 0.0) >= max(sharpness):
+        return f"The sharpest of {len(members)}: {_words(rarest)}."
+    return f"One of {len(members)}: {_words(rarest)}; differs from the others in other ways."
+
+
+def _words(key: tuple[str, str]) -> str:
+    axis = next(axis for axis in AXES if axis.id == key[0])
+    title = next(part.title for part in axis.bins if part.id == key[1])
+    return f"{_LEFT_RIGHT.get(axis.id, '')}{title}"
+
+
+def _why_passed(photo: Photo, twin: Photo, alike: float) -> str:
+    if alike < 0.3:
+        return "The photos picked before it add more, and their number is reached."
+    def ratio(name: str) -> float:
+        return photo.measures.get(name, 0.0) / max(twin.measures.get(name, 0.0), 1e-6)
+
+    if ratio("sharpness") < 0.85:
+        worse = "softer"
+    elif ratio("face_width") < 0.85:
+        worse = "with a smaller face"
+    else:
+        worse = "and adds little"
+    return f"Like {twin.name}, {worse}."
+
+
+def _passed(photo: Photo, text: str) -> Photo:
+    return replace(photo, verdict=Verdict.REJECT,
+                   reasons=(*photo.reasons, Reason(PASSED, text)))
+
+
+def selection_sheet(selection: Selection) -> np.ndarray:
+    """Draw the picked photos in their order, then those passed over: (H, W, 3) uint8."""
+    choices = selection.choices[:max(_SHOWN, len(selection.picked))]
+    cards = [Card(choice.photo, f"PICK {choice.place}" if choice.place else "PASSED",
+                  GREEN if choice.place else BLUE, choice.text, dimmed=not choice.place)
+             for choice in choices]
+    left_out = len(selection.choices) - len(choices)
+    title = (f"{len(selection.picked)} of {len(selection.choices)} usable photos,  diversity "
+             f"{selection.coverage.diversity:.0f} of 100"
+             f"{f',  {left_out} more passed' if left_out else ''}")
+    return draw_sheet(cards, title)
+
+
+def report(selection: Selection, before: PhotoSet) -> dict[str, Any]:
+    """The selection as JSON data; `curation` is the verdict that each photo came with."""
+    verdicts = {photo.name: photo.verdict.value for photo in before.photos}
+    chosen = {choice.photo.name for choice in selection.choices}
+    return {
+        "picked": [_entry(choice, verdicts) for choice in selection.picked],
+        "passed": [_entry(choice, verdicts) for choice in selection.choices if not choice.place],
+        "not_usable": [photo.name for photo in before.photos if photo.name not in chosen],
+        "diversity": round(selection.coverage.diversity, 1),
+        "different_photos": round(selection.coverage.effective, 2),
+    }
+
+
+def _entry(choice: Choice, verdicts: dict[str, str]) -> dict[str, Any]:
+    return {"name": choice.photo.name, "reason": choice.text, "gain": round(choice.gain, 4),
+            "quality": round(quality_of(choice.photo), 3),
+            "curation": verdicts[choice.photo.name]}

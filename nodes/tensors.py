@@ -1,11 +1,13 @@
-"""Tensors on disk: the safetensors layout of cached latents and text encodings."""
+"""Tensors on disk: the layout of cached latents and text encodings, and what models are told by."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -17,6 +19,9 @@ from .files import write_whole
 
 # What reading a file that is cut off or holds something else raises.
 _UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError)
+
+_PLAIN = (bool, int, float, str, type(None))
+_DEEPEST = 4  # objects within objects that an option of a MODEL is told by
 
 Conditioning = list[list[Any]]  # ComfyUI's CONDITIONING: [[tokens (1, T, D), {name: value}], ...]
 
@@ -135,3 +140,56 @@ def text_fingerprint(clip: Any) -> str:
     stored = {name: entry.weight for name, entry in clip.patcher.backup.items()}
     return json.dumps([fingerprint({**clip.cond_stage_model.state_dict(), **stored}),
                        patch_fingerprint(clip.patcher), settings], sort_keys=True, default=repr)
+
+
+def model_key(model: Any) -> str:
+    """Identify a MODEL by everything that decides what it samples: weights, patches, settings.
+
+    How many weights carry their patches depends on free memory, so the weights count as stored.
+    """
+    prefix = "diffusion_model."
+    stored = {name.removeprefix(prefix): entry.weight
+              for name, entry in model.backup.items() if name.startswith(prefix)}
+    sampling = model.get_model_object("model_sampling")
+    parts = {
+        "weights": fingerprint({**model.model.diffusion_model.state_dict(), **stored}),
+        "patches": patch_fingerprint(model),
+        # Nodes that replace it give every class one name and tell prediction and schedule apart
+        # by the parents.
+        "kinds": [kind.__qualname__ for kind in type(sampling).__mro__],
+        "numbers": {name: value for name, value in sorted(vars(sampling).items())
+                    if isinstance(value, (int, float)) and name != "training"
+                    and not name.startswith("_")},
+        "tables": fingerprint(sampling.state_dict()),
+        "options": _content(model.model_options),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _content(value: Any, depth: int = 0) -> Any:
+    """What a MODEL's option says, as plain values: what it holds, and of whom it is made."""
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, torch.Tensor):
+        return fingerprint({"": value})
+    if isinstance(value, torch.nn.Module):
+        return fingerprint(value.state_dict())
+    if isinstance(value, Mapping):
+        return {str(name): _content(part, depth) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_content(part, depth) for part in value]
+    kind = value if isinstance(value, FunctionType) else type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return name if depth == _DEEPEST else [name, _content(_held(value), depth + 1)]
+
+
+def _held(value: Any) -> Any:
+    """What a function or an object holds; private names are what it remembers, not what it is."""
+    if isinstance(value, FunctionType):
+        return [cell.cell_contents for cell in value.__closure__ or ()]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    return {name: part for name, part in getattr(value, "__dict__", {}).items()
+            if not name.startswith("_")}

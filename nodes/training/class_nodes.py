@@ -19,7 +19,7 @@ from ..errors import LikenessError
 from ..images import to_image, to_uint8
 from ..schema import SubjectType, TrainingSetType, schema, seed
 from ..sockets import Subject
-from ..tensors import fingerprint, text_fingerprint
+from ..tensors import fingerprint, model_key, text_fingerprint
 from . import class_photos, pictures
 from .class_photos import DEFAULT_PROMPT, ClassPhoto, ClassPhotoSettings, Studio
 
@@ -160,7 +160,7 @@ def _studio(model, clip, vae, settings: ClassPhotoSettings) -> Studio:
     return Studio(draw, lambda latent: pictures.decode(vae, latent),
                   lambda image: pictures.encode_image(vae, image),
                   lambda text: pictures.encode_text(clip, text),
-                  pictures.model_key(model), fingerprint(vae.first_stage_model.state_dict()),
+                  model_key(model), fingerprint(vae.first_stage_model.state_dict()),
                   text_fingerprint(clip))
 
 

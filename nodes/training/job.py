@@ -13,11 +13,10 @@ import torch
 
 from ..errors import LikenessError
 from ..sockets import EMPTY, Subject, TrainingSet
-from ..tensors import fingerprint, text_fingerprint
+from ..tensors import fingerprint, model_key, text_fingerprint
 from .export.embedding import check_name
 from .export.keys import KeyStyle
 from .loop import Trainer
-from .pictures import model_key
 from .recipes.adapters import AdapterRecipe
 from .recipes.base import Recipe
 

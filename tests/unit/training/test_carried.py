@@ -21,6 +21,7 @@ from likeness.nodes.patching import (
     attention_patch,
     cross_attentions,
 )
+from likeness.nodes.tensors import model_key
 from likeness.nodes.training import pictures
 from likeness.nodes.training.carried import training_options
 from likeness.nodes.training.data import collate, main_captions
@@ -217,7 +218,7 @@ def test_patch_and_cached_models_stay_as_they_were(patch, tmp_path):
         patched = patch(model)
     before, terms = training_models.weights(model), _held(patched)
     copies = [(term.keys.clone(), term.values.clone()) for term in terms]
-    options, key = patched.model_options, pictures.model_key(patched)
+    options, key = patched.model_options, model_key(patched)
     trainer = _trainer(patched, tmp_path, "sd15")
     with closing(trainer.run()) as steps:
         assert len(list(steps)) == 3
@@ -225,7 +226,7 @@ def test_patch_and_cached_models_stay_as_they_were(patch, tmp_path):
     for term, (keys, values) in zip(terms, copies, strict=True):
         assert torch.equal(term.keys, keys) and torch.equal(term.values, values)
         assert term.keys.grad is None and not term.keys.requires_grad
-    assert pictures.model_key(patched) == key
+    assert model_key(patched) == key
     trainer.patcher.unpatch_model()
     training_models.assert_same_weights(model, before)
 
@@ -313,19 +314,19 @@ def test_patches_of_other_nodes_are_refused(foreign, named, tmp_path):
 @PATCHES
 def test_a_run_is_told_by_what_its_patch_holds(patch):
     model = training_models.make_model("sd15")
-    keys = [pictures.model_key(each)
+    keys = [model_key(each)
             for each in (model, patch(model), patch(model, seed=4), patch(model))]
     assert keys[1] == keys[3] and len(set(keys)) == 3
 
 
 def test_sampling_with_a_window_does_not_change_what_a_run_is_told_by(tmp_path):
     patched = _with_face(training_models.make_model("sd15"), start=0.1, end=0.9)
-    before = pictures.model_key(patched)
-    others = {pictures.model_key(_with_face(training_models.make_model("sd15"), **window))
+    before = model_key(patched)
+    others = {model_key(_with_face(training_models.make_model("sd15"), **window))
               for window in ({"start": 0.2, "end": 0.9}, {"start": 0.1, "end": 0.8},
                              {"start": 0.1, "end": 0.9, "weight": 0.7}, {})}
     text = [[torch.zeros(1, 12, 64), {}]]
     pictures.sample(patched, text, text, (8, 8), 1, pictures.Sampling(steps=2))
     assert _held(patched)[0].window._seen[0][1] is not None
-    assert pictures.model_key(patched) == before
+    assert model_key(patched) == before
     assert before not in others and len(others) == 4

@@ -14,7 +14,7 @@ from comfy_extras.nodes_flux import FluxGuidance
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.tensors import text_fingerprint
+from likeness.nodes.tensors import model_key, text_fingerprint
 from likeness.nodes.training import pictures
 
 import nodes as core
@@ -124,9 +124,9 @@ def test_models_are_told_apart_by_weights_patches_sampling_and_options(model):
     others = [training_models.make_model("sd15", seed=1), _patched(model, 0.1),
               _patched(model, 0.2), ModelSamplingDiscrete().patch(model, "v_prediction", False)[0],
               RescaleCFG().patch(model, 0.5)[0], RescaleCFG().patch(model, 0.7)[0]]
-    keys = [pictures.model_key(each) for each in (model, *others)]
+    keys = [model_key(each) for each in (model, *others)]
     assert len(set(keys)) == len(keys)
-    assert [pictures.model_key(each) for each in (model.clone(), _patched(model, 0.1))] == [
+    assert [model_key(each) for each in (model.clone(), _patched(model, 0.1))] == [
         keys[0], keys[2]]
 
 
@@ -154,25 +154,25 @@ def test_patches_of_nodes_are_told_by_what_they_hold_not_by_what_they_remember(m
         return clone
 
     one = patched(1.0)
-    keys = [pictures.model_key(each) for each in (one, patched(2.0), patched(1.0, method=True),
-                                                  patched(2.0, method=True), patched(1.0, rate=2))]
+    keys = [model_key(each) for each in (one, patched(2.0), patched(1.0, method=True),
+                                        patched(2.0, method=True), patched(1.0, rate=2))]
     assert len(set(keys)) == 5
     text = pictures.encode_text(clip, "a man")
     pictures.sample(one, text, text, (8, 8), 1, FAST)
     replaced = one.model_options["transformer_options"]["patches_replace"]["attn2"]
     assert all(patch._asked for patch in replaced.values())
-    assert pictures.model_key(one) == keys[0] == pictures.model_key(patched(1.0))
+    assert model_key(one) == keys[0] == model_key(patched(1.0))
 
 
 @pytest.mark.usefixtures("_as_the_executor_runs_prompts")
 def test_a_model_is_the_same_whether_or_not_its_patches_are_loaded(model):
     patched = _patched(model, 0.1)
-    before, base = pictures.model_key(patched), pictures.model_key(model)
+    before, base = model_key(patched), model_key(model)
     runtime.load_models([patched])
     assert patched.backup
-    assert pictures.model_key(patched) == before
+    assert model_key(patched) == before
     patched.unpatch_model()
-    assert pictures.model_key(model) == base
+    assert model_key(model) == base
 
 
 @pytest.mark.usefixtures("_as_the_executor_runs_prompts")

@@ -110,10 +110,10 @@ AXES: tuple[Axis, ...] = (
         Bin("left", "left"), Bin("even", "both sides", -0.2), Bin("right", "right", 0.2)),
         _measure("light_side")),
     Axis("light_key", "Brightness", (
-        Bin("low", "dim"), Bin("middle", "normal", 0.3), Bin("high", "bright", 0.65)),
+        Bin("low", "dim"), Bin("middle", "normal", 0.5), Bin("high", "bright", 0.72)),
         _measure("light_key")),
     Axis("light_contrast", "Shadows", (
-        Bin("soft", "soft"), Bin("hard", "hard", 0.5)), _measure("light_contrast")),
+        Bin("soft", "soft"), Bin("hard", "hard", 0.6)), _measure("light_contrast")),
     Axis("light_warmth", "Light colour", (
         Bin("cold", "cool"), Bin("plain", "neutral", -0.2), Bin("warm", "warm", 0.2)),
         _measure("light_warmth")),
@@ -205,16 +205,15 @@ def group_scenes(photos: Sequence[Photo]) -> tuple[tuple[str, ...], ...]:
     A photo joins the nearest group's first photo within `SAME_SCENE`, or opens a group of its
     own; photos that show no background join none.
     """
-    leaders: list[np.ndarray] = []
+    shown = [photo for photo in photos if photo.scene is not None]
+    leaders = np.empty((len(shown), len(shown[0].scene) if shown else 0), np.float32)
     groups: list[list[str]] = []
-    for photo in photos:
-        if photo.scene is None:
-            continue
-        gaps = np.linalg.norm(np.stack(leaders) - photo.scene, axis=1) if leaders else np.empty(0)
+    for photo in shown:
+        gaps = np.linalg.norm(leaders[:len(groups)] - photo.scene, axis=1)
         if gaps.size and gaps.min() < SAME_SCENE:
             groups[int(gaps.argmin())].append(photo.name)
         else:
-            leaders.append(photo.scene)
+            leaders[len(groups)] = photo.scene
             groups.append([photo.name])
     return tuple(tuple(group) for group in sorted(groups, key=len, reverse=True))
 

@@ -12,9 +12,10 @@ from ..sockets import Photo
 
 FULL = 8.0  # different photos to which a set must amount for a score of 100
 LIGHT = ("light_side", "light_key", "light_contrast", "light_warmth", "light_top")
-_LIGHT_SCALES = np.array([0.3, 0.15, 0.2, 0.25, 0.35])  # of the measures in LIGHT
+_LIGHT_SCALES = np.array([0.25, 0.1, 0.2, 0.25, 0.2])  # about their spread in portraits
 _SHARPNESS = 6.0  # photos that differ in everything are exp(-6) alike
 _TOLERANCE = 1e-4
+_MOST = 200  # photos that the count of different ones compares
 
 Traits = Mapping[str, np.ndarray]  # name of a trait -> (N, D) float32; a row of NaN is unknown
 
@@ -120,36 +121,45 @@ def effective_number(traits: Traits) -> float:
     to one (Leinster and Meckes 2016, arXiv 1512.06314: the same for every order of diversity;
     the Vendi score, arXiv 2210.02410, is its relative at fixed equal weights). Because the
     weights are free, a duplicate changes nothing, and a further photo never takes anything away.
+    Of more than 200 photos the 200 most different ones count.
     """
-    return 1.0 / balance(traits)[1] if len(traits["pose"]) else 0.0
+    if not len(traits["pose"]):
+        return 0.0
+    return 1.0 / balance(take(traits, representatives(traits)))[1]
+
+
+def representatives(traits: Traits, limit: int = _MOST) -> np.ndarray:
+    """Places of at most so many photos, each the least like those before it (Gonzalez 1985)."""
+    count = len(traits["pose"])
+    if count <= limit:
+        return np.arange(count)
+    chosen, nearest = [0], similarity(traits, take(traits, [0]))[:, 0]
+    while len(chosen) < limit:
+        chosen.append(int(nearest.argmin()))
+        nearest = np.maximum(nearest, similarity(traits, take(traits, chosen[-1:]))[:, 0])
+    return np.array(chosen)
 
 
 def balance(traits: Traits) -> tuple[np.ndarray, float]:
     """The weights (N,) of the photos under which the set is most diverse, and p'Kp there.
 
     Moves weight from the most redundant photo to the least redundant one until none gains (a
-    quadratic program on the simplex; pairwise steps as in SMO, Platt 1998). Needs only the
-    columns of photos that bear weight, so thousands of photos fit.
+    quadratic program on the simplex; pairwise steps as in SMO, Platt 1998).
     """
     count = len(traits["pose"])
-    weights, columns = np.zeros(count), {}
-
-    def column(place: int) -> np.ndarray:
-        if place not in columns:
-            columns[place] = similarity(traits, take(traits, [place]))[:, 0].astype(np.float64)
-        return columns[place]
-
-    weights[0], crowding = 1.0, column(0).copy()  # Kp: how crowded it is round each photo
+    alike = similarity(traits, traits).astype(np.float64)
+    weights = np.eye(count)[0]
+    crowding = alike[0].copy()  # Kp: how crowded it is round each photo
     for _ in range(200 + 40 * count):
         low = int(crowding.argmin())
         high = int(np.where(weights > 0, crowding, -np.inf).argmax())
         if crowding[high] - crowding[low] <= _TOLERANCE * crowding[high]:
             break
-        bend = 2 * (1 - column(low)[high])
+        bend = 2 * (1 - alike[low, high])
         step = min((crowding[high] - crowding[low]) / max(bend, 1e-9), weights[high])
         weights[low] += step
         weights[high] -= step
-        crowding += step * (column(low) - column(high))
+        crowding += step * (alike[low] - alike[high])
     return weights, float(weights @ crowding)
 
 

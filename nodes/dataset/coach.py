@@ -1,0 +1,276 @@
+"""Which photos to take next: tried one by one against what a set already shows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..sockets import Photo, PhotoSet, Verdict
+from .coverage import (
+    AXES,
+    FEW,
+    MANY,
+    NEEDS,
+    SCENES,
+    Coverage,
+    Lack,
+    lacks_of,
+    measure,
+    most_common,
+    summary,
+    usable,
+)
+from .shot_words import RESHOOT, describe_shot
+from .variety import (
+    LIGHT,
+    TRAITS,
+    Traits,
+    balance,
+    effective_number,
+    joined,
+    representatives,
+    score_of,
+    similarity,
+    take,
+    traits_of,
+)
+
+ENOUGH = 70.0  # diversity at which a set that lacks nothing is done
+SHOTS = 6  # on one list
+# What the middle of a bin measures: yaw and pitch in degrees; smile, teeth, jaw, brows; the
+# face's share of the height; side, contrast, warmth and height of the light.
+_YAW = {"profile_left": -56, "three_quarter_left": -35, "frontal": 0, "three_quarter_right": 35,
+        "profile_right": 56}
+_PITCH = {"up": -20, "level": 5, "down": 26}
+_EXPRESSION = {"neutral": (0.05, 0.0, 0.02, 0.4), "smile": (0.65, 0.1, 0.03, 0.45),
+               "laugh": (0.92, 0.6, 0.12, 0.6), "talking": (0.1, 0.1, 0.4, 0.4)}
+_DISTANCE = {"close": 0.55, "shoulders": 0.3, "upper_body": 0.14}
+_LIGHTS = {"even": (0.0, 0.35, 0.0, 0.0), "left": (-0.45, 0.5, 0.0, 0.0),
+           "right": (0.45, 0.5, 0.0, 0.0), "warm": (0.1, 0.45, 0.5, 0.1)}
+# Poses that a person takes without help, and what goes with them.
+_POSES = (("frontal", "level"), ("three_quarter_left", "level"), ("three_quarter_right", "level"),
+          ("profile_left", "level"), ("profile_right", "level"), ("frontal", "up"),
+          ("frontal", "down"))
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A photo to take; left and right in `bins` are the picture's, in `text` the person's own."""
+
+    bins: Mapping[str, str]  # yaw, pitch, expression, distance, light, place (new or same)
+    gain: float  # points of diversity if it were the next photo
+    text: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Reshoot:
+    """Photos that were refused for one reason."""
+
+    rule: str
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a set shows and what to do about it."""
+
+    coverage: Coverage
+    done: bool
+    headline: str
+    shots: tuple[Shot, ...]  # what adds most first
+    reshoot: tuple[Reshoot, ...]  # what concerns most photos first
+
+    @property
+    def text(self) -> str:
+        """The advice in plain words."""
+        lines = [self.headline]
+        lines += [f"{number}. {shot.text} (+{shot.gain:.0f}: {shot.why})"
+                  for number, shot in enumerate(self.shots, start=1)]
+        if self.reshoot:
+            lines += ["Take again:", *(f"- {again.text}" for again in self.reshoot)]
+        return "\n".join(lines)
+
+
+def advise(photos: PhotoSet, include_unsure: bool = False) -> Advice:
+    """Measure a curated set and plan the photos that would add most.
+
+    Every plausible photo (pose x expression x light x distance) is tried as the next one; the one
+    that lowers p'Kp most in one exact step from the best weights p is put on the list and counts
+    as taken when the following is sought. While the set lacks something essential, only photos
+    that supply it are tried. The gain that a shot states is that of the diversity score with this
+    shot alone added; the list is ordered by it.
+
+    Raises:
+        LikenessError: the photos are not curated.
+    """
+    able = usable(photos, include_unsure)
+    coverage = measure(able)
+    done = is_done(coverage)
+    shots = () if done else _plan(able, coverage)
+    return Advice(coverage, done, _headline(coverage, done, len(shots)), shots,
+                  _reshoot(photos, able))
+
+
+def is_done(coverage: Coverage) -> bool:
+    """Whether further photos would add little: enough, nothing essential missing, and diverse."""
+    return (coverage.photos >= FEW and not coverage.missing
+            and (coverage.diversity >= ENOUGH or coverage.photos >= MANY))
+
+
+def _headline(coverage: Coverage, done: bool, shots: int) -> str:
+    count = coverage.photos
+    if not count:
+        return f"No photo can be used yet; take at least {FEW} different ones, in this order."
+    amount = (f"{count} photo{'s' if count > 1 else ''} that amount{'' if count > 1 else 's'} to "
+              f"{coverage.effective:.1f} entirely different ones")
+    if done:
+        return f"Enough: shoot nothing more. You have {amount}."
+    if count < FEW:
+        return f"Too few: {amount}; at least {FEW} are needed. Take these {shots} next."
+    if count >= MANY:
+        return f"Enough in number, too much alike: {amount}. Replace some by these {shots}."
+    return f"Nearly there: {amount}. Take these {shots} next."
+
+
+def _plan(photos: Sequence[Photo], coverage: Coverage) -> tuple[Shot, ...]:
+    start = traits_of(photos)
+    start = take(start, representatives(start)) if photos else {}
+    now, state = start, coverage
+    chosen: list[tuple[dict[str, str], Traits, str]] = []
+    while len(chosen) < SHOTS and not is_done(state):
+        options = _options(state, has_light="light" in now or not photos)
+        if state.missing:
+            options = [bins for bins in options if _supplies(bins, state.missing)] or options
+        candidates = _ideals(options, photos, now, len(chosen))
+        best = _most_useful(now, candidates) if now else 0
+        bins, ideal = options[best], take(candidates, [best])
+        chosen.append((bins, ideal, _why(bins, state)))
+        now = joined(now, ideal) if now else ideal
+        state = _with(state, bins, effective_number(now))
+    shots = []
+    for bins, ideal, why in chosen:
+        number = effective_number(joined(start, ideal)) if start else 1.0
+        shots.append((number, Shot(bins, score_of(number) - coverage.diversity,
+                                   describe_shot(bins, most_common(coverage, "distance")), why)))
+    return tuple(shot for _, shot in sorted(shots, key=lambda pair: -pair[0]))
+
+
+def _options(state: Coverage, has_light: bool) -> list[dict[str, str]]:
+    """The plausible photos: plain ones first, so that these win ties."""
+    place = "new" if len(state.scenes) < SCENES.least or state.photos == 0 else "same"
+    options = []
+    for (yaw, pitch), expression, light, distance in itertools.product(
+            _POSES, _EXPRESSION, _LIGHTS if has_light else ("even",),
+            ("shoulders", "close", "upper_body")):
+        turned = yaw.startswith("profile") or pitch != "level"
+        if turned and (expression not in ("neutral", "smile") or distance != "shoulders"):
+            continue
+        options.append({"yaw": yaw, "pitch": pitch, "expression": expression, "light": light,
+                        "distance": distance, "place": place})
+    return options
+
+
+def _parts(bins: Mapping[str, str]) -> dict[str, str]:
+    """The coverage's bins that a planned photo falls into."""
+    return {**{name: bins[name] for name in ("yaw", "pitch", "expression", "distance")},
+            "light_side": bins["light"] if bins["light"] in ("left", "right") else "even"}
+
+
+def _supplies(bins: Mapping[str, str], lacks: Sequence[Lack]) -> bool:
+    parts = _parts(bins)
+    return any(parts.get(lack.need.axis) in lack.need.bins
+               or lack.need is SCENES and bins["place"] == "new" for lack in lacks)
+
+
+def _ideals(options: Sequence[Mapping[str, str]], photos: Sequence[Photo], now: Traits,
+            planned: int) -> dict[str, np.ndarray]:
+    """The traits of planned photos, as `traits_of` would give them."""
+    key = [photo.measures.get("light_key", np.nan) for photo in photos]
+    key = float(np.nanmedian(key)) if photos and not np.isnan(key).all() else 0.6
+    rows = {"pose": [(_YAW[bins["yaw"]], _PITCH[bins["pitch"]]) for bins in options],
+            "expression": [(*_EXPRESSION[bins["expression"]][:3],
+                            _EXPRESSION[bins["expression"]][3] / 2) for bins in options],
+            "light": [(side, key, contrast, warmth, top) for side, contrast, warmth, top
+                      in (_LIGHTS[bins["light"]] for bins in options)],
+            "distance": [(np.log2(_DISTANCE[bins["distance"]]),) for bins in options]}
+    assert len(rows["light"][0]) == len(LIGHT)
+    ideal = {name: np.asarray(values, np.float32) / np.float32(TRAITS[name].scale)
+             for name, values in rows.items() if name in now or not now}
+    if "face" in now:
+        ideal["face"] = np.repeat(np.nanmean(now["face"], 0)[None], len(options), 0)
+    if "scene" in now:
+        known = now["scene"][~np.isnan(now["scene"]).any(1)][0]
+        ideal["scene"] = np.repeat(known[None], len(options), 0)
+        if options[0]["place"] == "new":  # far from every place there is, and from each other
+            ideal["scene"][:, 0] += 100.0 * (planned + 1)
+    return ideal
+
+
+def _most_useful(now: Traits, candidates: Traits) -> int:
+    """The candidate that lowers p'Kp most: one exact step towards it, in closed form."""
+    weights, crowding = balance(now)
+    beside = similarity(candidates, now) @ weights
+    gain = np.maximum(crowding - beside, 0) ** 2 / np.maximum(crowding + 1 - 2 * beside, 1e-9)
+    return int(gain.round(6).argmax())
+
+
+def _with(state: Coverage, bins: Mapping[str, str], effective: float) -> Coverage:
+    """The coverage once a planned photo is taken."""
+    counts = {axis: dict(parts) for axis, parts in state.counts.items()}
+    for axis, part in _parts(bins).items():
+        if axis in counts:
+            counts[axis][part] += 1
+    scenes = (*state.scenes, ("",)) if bins["place"] == "new" and (
+        state.scenes or not state.photos) else state.scenes
+    return replace(state, counts=counts, scenes=scenes, photos=state.photos + 1,
+                   lacks=lacks_of(counts, scenes), effective=effective,
+                   diversity=score_of(effective))
+
+
+def _why(bins: Mapping[str, str], state: Coverage) -> str:
+    """The reason of the first need that a planned photo supplies."""
+    lacking = [lack for lack in state.lacks if _supplies(bins, [lack])]
+    if not lacking:
+        return "unlike what there is"
+    need, found = lacking[0].need, lacking[0].found
+    return f"{'only' if found else 'none'}{f' {found}' if found else ''} so far; {need.reason}"
+
+
+def _reshoot(photos: PhotoSet, able: Sequence[Photo]) -> tuple[Reshoot, ...]:
+    """Count the photos that were refused, by the reason that weighed most."""
+    counted = {photo.name for photo in able}
+    counts: dict[str, int] = {}
+    for photo in photos.photos:
+        found = sorted((reason for reason in photo.reasons if reason.rule in RESHOOT),
+                       key=lambda reason: reason.verdict is not Verdict.REJECT)
+        if photo.name not in counted and found and photo.verdict is not Verdict.KEEP:
+            counts[found[0].rule] = counts.get(found[0].rule, 0) + 1
+    ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+    return tuple(Reshoot(rule, count, f"{count} {RESHOOT[rule]}") for rule, count in ranked)
+
+
+def report(advice: Advice, photos: PhotoSet) -> dict[str, Any]:
+    """The advice as JSON data."""
+    return {
+        "folder": photos.folder,
+        "done": advice.done,
+        "headline": advice.headline,
+        "score": round(advice.coverage.diversity, 1),
+        "shots": [{"text": shot.text, "gain": round(shot.gain, 1), "why": shot.why,
+                   "bins": dict(shot.bins)} for shot in advice.shots],
+        "take_again": [{"rule": again.rule, "count": again.count, "text": again.text}
+                       for again in advice.reshoot],
+        "coverage": summary(advice.coverage),
+        "limits": {"few": FEW, "many": MANY, "enough": ENOUGH,
+                   "bins": {axis.id: {part.id: None if np.isinf(part.low) else part.low
+                                      for part in axis.bins} for axis in AXES},
+                   "needs": [{"axis": need.axis, "any_of": list(need.bins), "photos": need.least,
+                              "why": need.reason, "essential": need.essential}
+                             for need in (*NEEDS, SCENES)]},
+    }

@@ -12,6 +12,7 @@ import numpy as np
 from ..sockets import Face
 from . import tasks
 from .boxes import crop_round, overlap
+from .memory import Remembered
 from .mesh import canonical_mesh
 from .orientation import doubtful, likelier, plausible
 from .turned import pose_of, quarter_turns, shift_face, turn_face
@@ -21,11 +22,35 @@ _BORDER = 0.6  # of the longer side, added all round so that a close-up face has
 _TILE = 0.6  # of each side; four overlapping tiles find faces too small for the whole picture
 _SAME_PLACE = 0.3  # two finds that share this much of their boxes are of one face
 
+_REMEMBERED, _REMEMBERED_BYTES = 1024, 32 * 2 ** 20  # pictures, and what their faces may take
+_FACE_BYTES = 16 * 1024  # landmarks and mesh 11 kB, expression 4 kB
+
 Look = Callable[[np.ndarray], list[Face]]
 
 
+def _size_of(faces: tuple[Face, ...]) -> int:
+    return _FACE_BYTES * (1 + len(faces))
+
+
+_known: Remembered[tuple[Face, ...]] = Remembered(_REMEMBERED, _REMEMBERED_BYTES, _size_of)
+
+
 def find_faces(pixels: np.ndarray, limit: int = 8) -> list[Face]:
-    """Find the faces of an (H, W, 3) uint8 RGB picture, largest first.
+    """Find the faces of an (H, W, 3) uint8 RGB picture, largest first; remembers its last pictures.
+
+    Several nodes of a workflow look at the same pictures. What is remembered is held by a digest
+    of all pixels, so that an edited picture is looked at again.
+    """
+    return list(_known.get(pixels, _search)[:limit])
+
+
+def forget_faces() -> None:
+    """Drop what `find_faces` remembers."""
+    _known.clear()
+
+
+def _search(pixels: np.ndarray) -> tuple[Face, ...]:
+    """Look for faces, largest first.
 
     The full-range detector looks first (it finds faces down to about 6 % of the picture's side
     and makes few mistakes); where it finds none, the short-range one, then the full-range one on
@@ -38,7 +63,9 @@ def find_faces(pixels: np.ndarray, limit: int = 8) -> list[Face]:
     faces = _full_range(pixels) or next(filter(None, (look(pixels) for look in _SECOND_LOOKS)), [])
     if any(doubtful(face, pixels) for face in faces):
         faces = _set_right(faces, pixels)
-    return _largest_first(faces)[:limit]
+    for face in faces:  # they are shared between all that ask for this picture
+        face.landmarks.flags.writeable = face.mesh.flags.writeable = False
+    return tuple(_largest_first(faces))
 
 
 def find_face(pixels: np.ndarray) -> Face | None:
@@ -135,7 +162,11 @@ def _set_right(faces: Sequence[Face], pixels: np.ndarray) -> list[Face]:
     for face in faces:
         best = face
         if doubtful(face, pixels):
-            best = likelier([face, *_in_turned_surroundings(face, pixels)], pixels)
+            others = list(_in_turned_surroundings(face, pixels))
+            best = likelier([face, *others], pixels)
+            # Depth and expression are read better off an upright face than off a sideways one.
+            best = next((other for other in others
+                         if quarter_turns(other) == quarter_turns(best)), best)
         right.append(best)
         turns.add(quarter_turns(best))
     for turn in turns - {0}:
@@ -151,7 +182,7 @@ def _in_turned_surroundings(face: Face, pixels: np.ndarray) -> Iterator[Face]:
         turned = np.ascontiguousarray(np.rot90(crop, turns))
         for found in _full_range(turned):
             moved = shift_face(turn_face(found, -turns, *turned.shape[:2]), left, top)
-            if overlap(moved.box, face.box) > _SAME_PLACE:
+            if quarter_turns(found) == 0 and overlap(moved.box, face.box) > _SAME_PLACE:
                 yield moved
 
 

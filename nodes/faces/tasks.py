@@ -34,13 +34,14 @@ def detect(name: str, pixels: np.ndarray) -> Any:
     Raises:
         LikenessError: MediaPipe cannot start, or fails on this picture.
     """
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise ValueError(f"`pixels` must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}.")
     mediapipe = _mediapipe()
     picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB,
                               data=np.ascontiguousarray(pixels))
     with _lock:
-        if name not in _open:
+        # A closed task would answer that nothing is there. MediaPipe's own mark of it is private.
+        if name not in _open or getattr(_open[name], "_handle", True) is None:
             _open[name] = _create(name)
         task = _open[name]
         try:
@@ -64,7 +65,7 @@ def _close(name: str) -> None:
     try:
         task.close()
     except (RuntimeError, ValueError):  # a failed graph reports its failure again here
-        pass
+        task._handle = None  # or the garbage collector closes it once more, and may wait for ever
 
 
 def _create(name: str) -> Any:

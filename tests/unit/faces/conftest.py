@@ -7,11 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes.faces.detect import find_faces
+from likeness.nodes.faces.detect import find_faces, forget_faces
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Face
 
 Seen = tuple[np.ndarray, Face]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    """Each test looks at its pictures itself."""
+    forget_faces()
 
 
 @pytest.fixture(scope="session")

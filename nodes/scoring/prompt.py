@@ -127,8 +127,8 @@ def check_towers(towers: Clip, face: torch.Tensor, encoder: str) -> None:
         raise LikenessError(
             f"The connected CLIP and CLIP_VISION do not belong together: a photo of the subject is "
             f"no nearer to texts of faces ({near:.3f}) than to others ({far:.3f}), as when the "
-            "CLIP comes from a checkpoint without its text projection; load the text encoder of the "
-            "same CLIP from a file of its own.")
+            "CLIP comes from a checkpoint without its text projection; load the text encoder of "
+            "the same CLIP from a file of its own.")
 
 
 def _encoder_of_width(clip: Any, width: int) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from likeness.nodes.scoring.calibration import calibrate, robust_sigma
-from likeness.nodes.scoring.rates import percentile
+from likeness.nodes.scoring.rates import Impostors, percentile
 from likeness.nodes.sockets import Spread, Verdict
 
 OWN = Spread((0.60, 0.66, 0.70, 0.74, 0.80))
@@ -71,3 +72,73 @@ def test_the_percentile_counts_the_own_photos_below(score, expected):
 
 def test_the_robust_deviation_ignores_one_outlier():
     assert robust_sigma((0.70, 0.72, 0.74, 0.76, 0.1)) == pytest.approx(1.4826 * 0.02)
+
+
+STRANGERS = np.random.default_rng(0).normal(0.2, 0.08, 535)
+
+
+def test_with_a_bank_the_limits_come_from_its_strangers():
+    calibration = calibrate(Spread((0.65, 0.66, 0.70, 0.74, 0.75)), 0.4, STRANGERS)
+    impostors = Impostors.of(STRANGERS)
+    floor, doubt = impostors.limit(0.001), impostors.limit(0.01)
+    sigma = math.sqrt((4 * (1.4826 * 0.04) ** 2 + 3 * ((0.7 - floor) / 4) ** 2) / 7)
+    assert calibration.keep_from == pytest.approx(max(floor, 0.7 - 2 * sigma))
+    assert calibration.reject_below == pytest.approx(min(doubt, 0.7 - 3 * sigma))
+    assert calibration.from_bank
+
+
+def test_a_bank_of_look_alikes_raises_the_limits():
+    usual, alike = (calibrate(OWN, 0.4, STRANGERS + more) for more in (0.0, 0.15))
+    assert alike.keep_from > usual.keep_from
+
+
+def test_where_own_photos_and_strangers_overlap_nobody_is_rejected_for_it():
+    """The own photos reach far down, so what is unlike them must reach farther down still."""
+    calibration = calibrate(Spread((0.40, 0.45, 0.55, 0.65, 0.70)), 0.4, STRANGERS)
+    assert calibration.reject_below < Impostors.of(STRANGERS).limit(0.01)
+    assert calibration.verdict(0.40) is Verdict.UNSURE
+
+
+def test_too_small_a_bank_states_rates_but_sets_no_limits():
+    calibration = calibrate(OWN, 0.4, STRANGERS[:99])
+    assert calibration.reject_below == 0.4
+    assert not calibration.from_bank
+    assert calibration.false_accepts(0.4).of == 99
+
+
+def test_without_a_bank_false_accepts_cannot_be_stated():
+    calibration = calibrate(OWN, 0.4)
+    assert calibration.false_accepts(0.5) is None
+    assert calibration.above_strangers(0.5) is None
+    assert calibration.false_rejects(0.5).of == 5
+
+
+def test_with_a_bank_a_recogniser_without_a_cut_has_both_limits():
+    calibration = calibrate(OWN, None, STRANGERS)
+    assert calibration.verdict(0.2) is Verdict.REJECT
+    assert calibration.verdict(0.75) is Verdict.KEEP
+
+
+def test_the_subject_among_the_bank_is_left_out():
+    with_self = calibrate(OWN, 0.4, [*STRANGERS, 0.98])
+    assert with_self.left_out == 1
+    assert with_self.keep_from == pytest.approx(calibrate(OWN, 0.4, STRANGERS).keep_from)
+
+
+def test_two_people_whom_the_recogniser_cannot_tell_apart_stay_strangers():
+    confused = calibrate(OWN, 0.4, [*STRANGERS, 0.95, 0.98])
+    assert confused.left_out == 0
+    assert confused.false_accepts(0.9).counted == 2
+
+
+def test_few_photos_with_a_bank_still_reject_strangers_but_keep_nobody():
+    calibration = calibrate(None, 0.4, STRANGERS)
+    assert calibration.verdict(0.99) is Verdict.UNSURE
+    assert calibration.reject_below == Impostors.of(STRANGERS).limit(0.01)
+    assert calibration.false_rejects(0.5) is None
+
+
+def test_a_score_has_its_place_among_the_strangers():
+    calibration = calibrate(OWN, 0.4, STRANGERS)
+    assert calibration.above_strangers(0.2) == pytest.approx(50, abs=5)
+    assert calibration.above_strangers(0.9) == 100

@@ -34,13 +34,20 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow clips instead of scaling when it converts 16-bit grey.
         wide = np.asarray(picture, dtype=np.float32)
-        top = 65535.0 if wide.max() > 255 else 255.0
-        picture = Image.fromarray(np.uint8(np.clip(wide / top, 0, 1) * 255))
+        picture = Image.fromarray(np.uint8(np.clip(wide / _white(picture.mode, wide), 0, 1) * 255
+                                           + 0.5))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(ground, picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def _white(mode: str, values: np.ndarray) -> float:
+    """What white is in a mode with more than 8 bits, some of which do not say it themselves."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    return next((white for white in (1.0, 255.0) if values.max() <= white), 65535.0)
 
 
 def read_photo(path: str | Path) -> np.ndarray:

@@ -49,7 +49,7 @@ class LikenessLoadFaceAdapter(io.ComfyNode):
                                        "auto: the file's own note, else buffalo_l for width 512 "
                                        "and dlib for width 128. Change it only for an adapter "
                                        "trained with another one: a wrong choice draws somebody "
-                                       "else."),
+                                       "else. " + backends.choices_text()),
                 io.Combo.Input("embedding", options=[AUTO, NORMED, RAW], default=AUTO,
                                tooltip="Whether embeddings are scaled to length 1 (normed) or "
                                        "given as the recogniser makes them (raw). auto: normed, "

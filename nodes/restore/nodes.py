@@ -116,8 +116,7 @@ class LikenessRestoreFaces(io.ComfyNode):
                 io.Combo.Input(
                     "judge", options=backends.ids(), default="dlib",
                     tooltip="The face recogniser that measures likeness. Choose another one than "
-                            "the face adapter used. dlib comes with the pack and may be used "
-                            "commercially; the others need files of yours."),
+                            "the face adapter used. " + backends.choices_text()),
                 SubjectType.Input(
                     "subject", optional=True,
                     tooltip="Whose likeness the guard protects. Without a subject the guard only "

@@ -25,6 +25,7 @@ from .prompt import Clip, prompt_fit
 from .report import LikenessReport
 from .score import MAX_YAW, SEVERAL, Score, Yardstick, rank, score_pictures, yardstick
 from .sheet import draw_sheet
+from .sweep_nodes import NODES as SWEEP
 
 SUBJECT_FIELD = "%subject%"  # in a save prefix: the subject's folder name
 
@@ -49,8 +50,8 @@ class LikenessScore(io.ComfyNode):
                 io.Combo.Input(
                     "backend", options=backends.ids(), default="dlib",
                     tooltip="The face recogniser that judges. Choose another one than the face "
-                            "adapter used, or it praises its own work. dlib comes with the pack "
-                            "and may be used commercially; the others need files of yours."),
+                            "adapter used, or it praises its own work. "
+                            + backends.choices_text()),
                 io.Combo.Input(
                     "several_faces", options=list(SEVERAL), default="largest",
                     tooltip="Which face counts when a picture has several: the largest, the one "
@@ -74,7 +75,7 @@ class LikenessScore(io.ComfyNode):
                     "second_backend", options=[NONE, *backends.ids()], default=NONE, optional=True,
                     tooltip="A second recogniser that judges the same faces; the report shows "
                             "where both differ. Choose one that had no part in making the "
-                            "pictures."),
+                            "pictures. " + backends.choices_text()),
                 io.ClipVision.Input(
                     "clip_vision", optional=True,
                     tooltip="The vision tower of a full CLIP (CLIP-L or CLIP-G), to measure how "
@@ -193,4 +194,4 @@ def write_report(ranked: list[Score], measure: Yardstick, axes: Axes,
                            "type": "output"}
 
 
-NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank]
+NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank, *SWEEP]

@@ -49,7 +49,8 @@ class TrainingMonitorNode(io.ComfyNode):
                 *sampling_inputs(known.sampling),
                 io.Combo.Input("recogniser", options=backends.ids(), default=known.backend,
                                tooltip="Who judges the faces. Take another one than an identity "
-                                       "loss or Inject Face uses: nobody judges himself."),
+                                       "loss or Inject Face uses: nobody judges himself. "
+                                       + backends.choices_text()),
                 io.Int.Input("patience", default=rule.patience, min=0, max=1000,
                              tooltip="Looks in a row without a rise after which the run ends when "
                                      "copy-paste has risen since; twice as many end it when it has "

@@ -26,7 +26,6 @@ from .coverage import (
 )
 from .shot_words import RESHOOT, describe_shot
 from .variety import (
-    LIGHT,
     TRAITS,
     Traits,
     balance,
@@ -199,7 +198,6 @@ def _ideals(options: Sequence[Mapping[str, str]], photos: Sequence[Photo], now: 
             "light": [(side, key, contrast, warmth, top) for side, contrast, warmth, top
                       in (_LIGHTS[bins["light"]] for bins in options)],
             "distance": [(np.log2(_DISTANCE[bins["distance"]]),) for bins in options]}
-    assert len(rows["light"][0]) == len(LIGHT)
     ideal = {name: np.asarray(values, np.float32) / np.float32(TRAITS[name].scale)
              for name, values in rows.items() if name in now or not now}
     if "face" in now:

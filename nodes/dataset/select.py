@@ -16,7 +16,7 @@ from .sheet import BLUE, GREEN, Card, draw_sheet
 from .variety import Traits, similarity, take, traits_of
 
 PASSED = "not_selected"
-_BLOCK = 256  # columns of the similarity matrix that are in memory at once
+_BLOCK = 256  # rows of the similarity matrix that are computed at once
 _SHARP, _WIDE = (40.0, 400.0), (96.0, 512.0)  # sharpness and face width from bad to good enough
 _SHOWN = 120  # cards on the sheet
 _NOTABLE = ("yaw", "pitch", "distance", "expression", "light_side", "light_warmth")
@@ -96,35 +96,35 @@ def quality_of(photo: Photo) -> float:
 def _greedy(traits: Traits, quality: np.ndarray, first: np.ndarray, count: int,
             on_photo: Callable[[int], None]) -> list[tuple[int, float]]:
     """Pick places and what each added, those of `first` before all others."""
-    size = len(quality)
-    crowd = np.concatenate([part.sum(0) for part in _blocks(traits, on_photo, 0)])
-    weights = (1 / crowd).astype(np.float32)
-    alone = np.concatenate([weights @ part for part in _blocks(traits, on_photo, size)])
+    alike = _all_pairs(traits, on_photo)
+    weights = 1 / alike.sum(1)
+    alone = alike @ weights
     heap = [(not first[place], -float(gain + quality[place]), place)
             for place, gain in enumerate(alone)]
     heapq.heapify(heap)
-    covered = np.zeros(size, np.float32)
+    covered = np.zeros_like(weights)
     picked: list[tuple[int, float]] = []
     while heap and len(picked) < count:
-        late, known, place = heapq.heappop(heap)
-        column = similarity(traits, take(traits, [place]))[:, 0]
-        gain = float(weights @ np.maximum(column - covered, 0)) + float(quality[place])
+        late, _, place = heapq.heappop(heap)
+        gain = float(weights @ np.maximum(alike[place] - covered, 0)) + float(quality[place])
         # Gains only fall as more is picked: one that still leads now is the largest.
         if heap and (late, -gain, place) > heap[0]:
             heapq.heappush(heap, (late, -gain, place))
             continue
-        covered = np.maximum(covered, column)
+        covered = np.maximum(covered, alike[place])
         picked.append((place, gain))
     return picked
 
 
-def _blocks(traits: Traits, on_photo: Callable[[int], None], before: int):
-    """Yield the similarity matrix in blocks of columns (N, up to 256)."""
+def _all_pairs(traits: Traits, on_photo: Callable[[int], None]) -> np.ndarray:
+    """The similarity of all pairs (N, N) float32, 100 MB for 5,000 photos, made in blocks."""
     size = len(traits["pose"])
+    alike = np.empty((size, size), np.float32)
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        yield similarity(traits, take(traits, np.arange(start, stop)))
-        on_photo((before + stop) // 2)
+        alike[start:stop] = similarity(take(traits, np.arange(start, stop)), traits)
+        on_photo(stop)
+    return alike
 
 
 def _explained(photos: Sequence[Photo], traits: Traits,

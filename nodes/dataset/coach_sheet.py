@@ -1,0 +1,216 @@
+"""The coach's page: photos by head pose, bars of what they show, and the shooting list."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from ..images import to_rgb
+from ..sockets import Photo, PhotoSet
+from .coach import Advice
+from .coverage import AXIS, NEEDS, Coverage
+
+WIDTH, HEIGHT = 1240, 1754  # pixels: A4 at 150 dots per inch
+_EDGE = 56
+_PAPER, _INK, _FAINT, _LINE = "#ffffff", "#1b1f26", "#68707c", "#d5d9df"
+_CELL_FILL, _GOOD, _WANT, _BAR = "#f3f5f7", "#2e8b57", "#c9680a", "#5b8fd6"
+_CELL = (186, 148)
+_GRID_TOP, _BARS_TOP, _LIST_TOP = 200, 742, 1110
+_BARS = ("expression", "light_side", "light_contrast", "light_warmth", "distance")
+_SIDES = {"profile_left": "your right profile", "three_quarter_left": "turned to your right",
+          "frontal": "frontal", "three_quarter_right": "turned to your left",
+          "profile_right": "your left profile"}
+_OWN = {"light_side": {"left": "your right", "right": "your left"}}
+
+Box = tuple[int, int, int, int]
+
+
+def coach_page(advice: Advice, photos: PhotoSet) -> np.ndarray:
+    """Draw the advice on one page: (1754, 1240, 3) uint8 RGB."""
+    page = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
+    draw = ImageDraw.Draw(page)
+    _header(draw, advice, photos.folder)
+    _grid(page, draw, advice.coverage, {photo.name: photo for photo in photos.photos})
+    _bars(draw, advice.coverage)
+    _list(draw, advice)
+    return np.ascontiguousarray(np.asarray(page))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _header(draw: ImageDraw.ImageDraw, advice: Advice, folder: str) -> None:
+    score, right = advice.coverage.diversity, WIDTH - _EDGE
+    draw.text((_EDGE, 50), "Photo coach", _INK, _font(38))
+    name = f"{advice.coverage.photos} photos" + (f" of {folder}" if folder else "")
+    draw.text((_EDGE + 250, 78), _shortened(draw, name, _font(20), 540), _FAINT, _font(20),
+              anchor="lm")
+    draw.text((right, 48), f"{score:.0f}", _INK, _font(46), anchor="ra")
+    draw.text((right, 100), "diversity of 100", _FAINT, _font(16), anchor="ra")
+    draw.rectangle((right - 220, 126, right, 136), _LINE)
+    draw.rectangle((right - 220, 126, right - 220 + 2.2 * score, 136),
+                   _GOOD if advice.done else _WANT)
+    for number, line in enumerate(_lines(draw, advice.headline, _font(22), 840)[:2]):
+        draw.text((_EDGE, 110 + 28 * number), line, _GOOD if advice.done else _INK, _font(22))
+
+
+def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
+          photos: dict[str, Photo]) -> None:
+    wanted = {(need.bins[0]): need.essential for need in NEEDS if need.axis in ("yaw", "pitch")}
+    columns, rows = AXIS["yaw"].bins, AXIS["pitch"].bins
+    wide, high = _CELL
+    left = WIDTH - _EDGE - len(columns) * (wide + 8) + 8
+    for column, part in enumerate(columns):
+        middle = left + column * (wide + 8) + wide / 2
+        draw.text((middle, _GRID_TOP), _SIDES[part.id], _INK, _font(17), anchor="ma")
+    for row, tilt in enumerate(rows):
+        top = _GRID_TOP + 28 + row * (high + 8)
+        draw.text((left - 16, top + high / 2), tilt.title, _INK, _font(17), anchor="rm")
+        for column, turn in enumerate(columns):
+            x = left + column * (wide + 8)
+            box = (x, top, x + wide, top + high)
+            names = [name for name, bins in coverage.places.items()
+                     if (bins["yaw"], bins["pitch"]) == (turn.id, tilt.id)]
+            draw.rounded_rectangle(box, 8, _CELL_FILL)
+            if names:
+                _mosaic(page, draw, box, [photos[name] for name in names])
+                continue
+            key = turn.id if tilt.id == "level" else tilt.id if turn.id == "frontal" else ""
+            # A row or column that other cells already supply is not asked for again.
+            axis = "yaw" if tilt.id == "level" else "pitch"
+            if key in wanted and not coverage.counts.get(axis, {}).get(key):
+                _empty(draw, box, "needed" if wanted[key] else "welcome",
+                       _WANT if wanted[key] else _FAINT)
+    foot = _GRID_TOP + 28 + len(rows) * (high + 8)
+    draw.text((left, foot + 2), "Left and right are your own; the columns run as in the picture. "
+                                "Orange: needed.", _FAINT, _font(15))
+
+
+def _empty(draw: ImageDraw.ImageDraw, box: Box, word: str, colour: str) -> None:
+    draw.rounded_rectangle(box, 8, None, colour, 2)
+    draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), word, colour, _font(18), anchor="mm")
+
+
+def _mosaic(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box,
+            photos: Sequence[Photo]) -> None:
+    """Fill a cell with up to six faces and say how many there are."""
+    shown = photos[:6]
+    columns = min(len(shown), 2 if len(shown) <= 4 else 3)
+    rows = math.ceil(len(shown) / columns)
+    wide, high = (box[2] - box[0] - 4) // columns, (box[3] - box[1] - 4) // rows
+    for number, photo in enumerate(shown):
+        row, column = divmod(number, columns)
+        picture = _face_of(photo, (wide - 4, high - 4))
+        if picture is not None:
+            page.paste(picture, (box[0] + 4 + column * wide, box[1] + 4 + row * high))
+    word = f"{len(photos)}"
+    width = draw.textlength(word, _font(17)) + 14
+    draw.rounded_rectangle((box[2] - width - 6, box[3] - 30, box[2] - 6, box[3] - 6), 6, _GOOD)
+    draw.text((box[2] - 6 - width / 2, box[3] - 18), word, _PAPER, _font(17), anchor="mm")
+
+
+def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
+    """The head, cut to a size; None when the file has gone since."""
+    try:
+        with Image.open(photo.file) as picture:
+            picture.draft("RGB", (1024, 1024))  # JPEGs decode smaller and faster
+            whole = to_rgb(picture)
+    except (OSError, ValueError):
+        return None
+    scale = whole.width / photo.width
+    x0, y0, x1, y1 = (edge * scale for edge in photo.face.box)
+    reach = 0.85 * max(x1 - x0, y1 - y0)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2 - 0.1 * (y1 - y0)
+    area = (max(x - reach, 0), max(y - reach, 0), min(x + reach, whole.width),
+            min(y + reach, whole.height))
+    return ImageOps.fit(whole.crop(tuple(round(edge) for edge in area)), size,
+                        Image.Resampling.LANCZOS, centering=(0.5, 0.35))
+
+
+def _bars(draw: ImageDraw.ImageDraw, coverage: Coverage) -> None:
+    axes = [axis for axis in _BARS if axis in coverage.counts]
+    wide = (WIDTH - 2 * _EDGE + 24) // 3
+    wanted = {(lack.need.axis, part) for lack in coverage.missing for part in lack.need.bins}
+    for number, axis in enumerate(axes):
+        x = _EDGE + number % 3 * wide
+        y = _BARS_TOP + number // 3 * 180
+        rows = [(_OWN.get(axis, {}).get(part.id, part.title), coverage.counts[axis][part.id],
+                 (axis, part.id) in wanted) for part in AXIS[axis].bins]
+        _bar_chart(draw, (x, y), wide - 24, AXIS[axis].title, rows, coverage.photos)
+    if coverage.scenes:
+        x = _EDGE + len(axes) % 3 * wide
+        y = _BARS_TOP + len(axes) // 3 * 180
+        rows = [(f"place {number}", len(group), False)
+                for number, group in enumerate(coverage.scenes[:4], start=1)]
+        if len(coverage.scenes) > 4:
+            rows.append((f"{len(coverage.scenes) - 4} more",
+                         sum(map(len, coverage.scenes[4:])), False))
+        _bar_chart(draw, (x, y), wide - 24, "Backgrounds", rows, coverage.photos)
+
+
+def _bar_chart(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, title: str,
+               rows: Sequence[tuple[str, int, bool]], total: int) -> None:
+    """Draw a bar per row of (name, count, whether it is needed)."""
+    x, y = corner
+    draw.text((x, y), title, _INK, _font(18))
+    first = x + 132
+    for number, (name, count, needed) in enumerate(rows):
+        line = y + 42 + 26 * number
+        draw.text((first - 8, line), name, _WANT if needed else _FAINT, _font(15), anchor="rm")
+        draw.rectangle((first, line - 7, x + width - 36, line + 7), _CELL_FILL)
+        if count:
+            long = (x + width - 36 - first) * count / max(total, 1)
+            draw.rectangle((first, line - 7, first + max(long, 2), line + 7), _BAR)
+        draw.text((x + width - 28, line), str(count), _INK if count else _FAINT, _font(15),
+                  anchor="lm")
+
+
+def _list(draw: ImageDraw.ImageDraw, advice: Advice) -> None:
+    right, y = WIDTH - _EDGE, _LIST_TOP
+    draw.line((_EDGE, y - 18, right, y - 18), _LINE, 2)
+    title = "Shoot nothing more" if advice.done else "Shoot next"
+    draw.text((_EDGE, y), title, _GOOD if advice.done else _INK, _font(24))
+    y += 40
+    for number, shot in enumerate(advice.shots, start=1):
+        draw.ellipse((_EDGE, y, _EDGE + 32, y + 32), _WANT)
+        draw.text((_EDGE + 16, y + 16), str(number), _PAPER, _font(18), anchor="mm")
+        draw.text((right, y + 3), f"+{shot.gain:.0f}", _GOOD, _font(22), anchor="ra")
+        for line in _lines(draw, shot.text, _font(18), right - _EDGE - 130)[:2]:
+            draw.text((_EDGE + 46, y), line, _INK, _font(18))
+            y += 24
+        why = _shortened(draw, shot.why.capitalize() + ".", _font(15), right - _EDGE - 130)
+        draw.text((_EDGE + 46, y), why, _FAINT, _font(15))
+        y += 30
+    if advice.reshoot:
+        y += 8
+        draw.text((_EDGE, y), "Take again", _INK, _font(20))
+        y += 30
+        for again in advice.reshoot[:max((HEIGHT - 30 - y) // 24, 0)]:
+            draw.text((_EDGE, y), _shortened(draw, again.text, _font(16), right - _EDGE), _INK,
+                      _font(16))
+            y += 24
+
+
+def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
+               width: float) -> str:
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}...", font) > width:
+        text = text[:-1]
+    return f"{text.rstrip()}..."
+
+
+def _lines(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
+           width: float) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and draw.textlength(longer, font) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

@@ -19,9 +19,22 @@ def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray,
     side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * margin)
     left = round((box[0] + box[2] - side) / 2)
     top = round((box[1] + box[3] - side) / 2)
-    rows = np.clip(np.arange(top, top + round(side)), 0, pixels.shape[0] - 1)
-    columns = np.clip(np.arange(left, left + round(side)), 0, pixels.shape[1] - 1)
-    return np.ascontiguousarray(pixels[rows][:, columns]), (left, top)
+    rows, above, below = _within(top, round(side), pixels.shape[0])
+    columns, before, after = _within(left, round(side), pixels.shape[1])
+    inside = pixels[rows, columns]
+    if not (above or below or before or after):
+        return inside.copy(), (left, top)
+    beyond = (above, below), (before, after), (0, 0)
+    return np.pad(inside, beyond, mode="edge"), (left, top)
+
+
+def _within(start: int, length: int, size: int) -> tuple[slice, int, int]:
+    """The part of a span inside a picture, one pixel at least, and what lacks on each side."""
+    first = min(max(start, 0), size - 1)
+    last = min(max(start + length, first + 1), size)
+    lacking = length - (last - first)
+    before = min(max(-start, 0), lacking)
+    return slice(first, last), before, lacking - before
 
 
 def overlap(a: Box, b: Box) -> float:

@@ -8,11 +8,11 @@ import json
 from comfy_api.latest import io, ui
 
 from .. import runtime
+from ..files import write_whole
 from ..images import to_image
 from ..schema import PhotoSetType, schema
 from . import coach, select
-from .coach_sheet import coach_page
-from .curation_report import write_report
+from .coach_sheet import coach_page, write_page
 
 
 class LikenessSelectPhotos(io.ComfyNode):
@@ -110,7 +110,8 @@ class LikenessCoach(io.ComfyNode):
                              .encode()).hexdigest()[:12]
         file = runtime.output_directory() / "likeness" / f"coach-{key}.json"
         text = json.dumps({**data, "report": str(file)}, indent=1)
-        write_report(file, text, page)
+        write_page(file.with_suffix(".png"), page)
+        write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
         page = to_image(page)
         shown = ui.PreviewImage(page, cls=cls).as_dict() | ui.PreviewText(advice.text).as_dict()
         return io.NodeOutput(page, advice.text, text, advice.coverage.diversity, ui=shown)

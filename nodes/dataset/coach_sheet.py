@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from ..files import write_whole
 from ..images import to_rgb
 from ..sockets import Photo, PhotoSet
 from .coach import Advice
@@ -37,6 +39,16 @@ def coach_page(advice: Advice, photos: PhotoSet) -> np.ndarray:
     _bars(draw, advice.coverage)
     _list(draw, advice)
     return np.ascontiguousarray(np.asarray(page))
+
+
+def write_page(path: Path, page: np.ndarray) -> None:
+    """Write a page (H, W, 3) uint8 as a PNG that prints at its size.
+
+    Raises:
+        LikenessError: the disk is full or the folder cannot be written.
+    """
+    picture = Image.fromarray(page)
+    write_whole(path, lambda partial: picture.save(partial, format="PNG", dpi=(150, 150)))
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -12,6 +12,7 @@ from ..errors import LikenessError
 from ..images import to_image
 from ..schema import PhotoSetType, SubjectType, schema
 from . import subject as subjects
+from .coach_nodes import NODES as COACH
 from .curate_nodes import NODES as CURATE
 from .load import fingerprint, list_photos, read_photos
 from .prepare_nodes import NODES as PREPARE
@@ -151,4 +152,4 @@ class LikenessSubject(io.ComfyNode):
 
 
 NODES: list[type[io.ComfyNode]] = [
-    LikenessLoadPhotos, *CURATE, LikenessSubject, *PREPARE]
+    LikenessLoadPhotos, *CURATE, *COACH, LikenessSubject, *PREPARE]

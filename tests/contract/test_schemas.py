@@ -21,6 +21,7 @@ def _nodes() -> list:
 NODES = _nodes()
 EXPECTED = {
     "LikenessLoadPhotos", "LikenessCuratePhotos", "LikenessSubject", "LikenessPrepareTraining",
+    "LikenessSelectPhotos", "LikenessCoach",
     "LikenessLoRARecipe", "LikenessQLoRARecipe", "LikenessDoRARecipe", "LikenessLoHaRecipe",
     "LikenessLoKrRecipe", "LikenessOFTRecipe", "LikenessDreamBoothRecipe",
     "LikenessTextualInversionRecipe", "LikenessPivotalRecipe", "LikenessRecipePreset",

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from likeness.nodes.dataset.curate import curate
-from likeness.nodes.dataset.load import list_photos, read_photos
+from likeness.nodes.dataset.load import list_photos, read_photos, read_record
+from likeness.nodes.images import read_photo
+from likeness.nodes.quality.look import look
 from likeness.nodes.quality.rules import Rules
-from likeness.nodes.sockets import Photo, PhotoSet
+from likeness.nodes.quality.scene import describe
+from likeness.nodes.sockets import HeadPose, Photo, PhotoSet, Verdict
 from PIL import Image, ImageOps
 
 Judge = Callable[..., dict[str, Photo]]
@@ -55,3 +60,52 @@ def judge(folder: Path, load_folder: Callable[[Path], PhotoSet]) -> Judge:
         return photos
 
     return run
+
+
+@pytest.fixture(scope="session")
+def real(assets: Path) -> dict[str, Photo]:
+    """The sample portraits as kept records, by file name."""
+    names = ("obama.jpg", "obama3.jpg", "biden.jpg", "biden2.jpg", "astronaut.jpg")
+    return {name: _kept(assets / name) for name in names}
+
+
+def _kept(file: Path) -> Photo:
+    record = read_record(file, file.name)
+    seen = look(file, record.sha256)
+    return replace(record, verdict=Verdict.KEEP, face=seen.face, measures=seen.measures,
+                   embedding=seen.embedding, scene=describe(read_photo(file), seen.face))
+
+
+@pytest.fixture
+def posed(real: dict[str, Photo]) -> Callable[..., Photo]:
+    """Makes records as if a portrait had been taken otherwise, with blendshapes by name."""
+    def make(name: str, yaw: float = 0.0, pitch: float = 5.0, share: float = 0.3, side: float = 0.0,
+             key: float = 0.6, warmth: float = 0.0, place: int = 0, sharpness: float = 200.0,
+             face_width: float = 300.0, **shapes: float) -> Photo:
+        photo = real["obama.jpg"]
+        expression = {f"{shape}{end}": value for shape, value in shapes.items()
+                      for end in ("", "Left", "Right")}
+        face = replace(photo.face, pose=HeadPose(yaw, pitch, 0.0), expression=expression,
+                       box=(0.0, 0.0, 200.0, share * photo.height))
+        measures = {"light_side": side, "light_key": key, "light_contrast": 0.4,
+                    "light_warmth": warmth, "light_top": 0.0, "sharpness": sharpness,
+                    "face_width": face_width}
+        scene = np.roll(photo.scene, 7 * place)
+        return replace(photo, name=name, face=face, measures=measures, scene=scene)
+
+    return make
+
+
+@pytest.fixture
+def different(posed: Callable[..., Photo]) -> list[Photo]:
+    """Ten photos that lack nothing and differ in everything."""
+    return [
+        posed("0", share=0.5), posed("1", yaw=-35, side=-0.4, place=1, mouthSmile=0.6),
+        posed("2", yaw=35, side=0.4, place=2, mouthSmile=0.9, mouthUpperUp=0.7),
+        posed("3", yaw=5, warmth=0.5, place=3, share=0.14, jawOpen=0.4),
+        posed("4", yaw=-55, key=0.5, place=4, share=0.25), posed("5", yaw=55, place=5, side=-0.4),
+        posed("6", pitch=-22, place=6, warmth=-0.5, mouthSmile=0.6),
+        posed("7", pitch=28, place=7, key=0.75), posed("8", yaw=-30, place=8, share=0.15,
+                                                       mouthSmile=0.9, mouthUpperUp=0.7, side=0.3),
+        posed("9", yaw=30, place=9, share=0.55, warmth=0.4, browDown=0.8),
+    ]

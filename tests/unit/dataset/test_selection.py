@@ -1,0 +1,126 @@
+"""The best photos of a set: varied, good, always the same, and explained."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+from likeness.nodes.dataset import select
+from likeness.nodes.dataset.variety import similarity, traits_of
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.sockets import PhotoSet, Reason, Verdict
+
+
+def names(selection) -> list[str]:
+    return [choice.photo.name for choice in selection.picked]
+
+
+@pytest.fixture
+def crowd(posed):
+    """Eight alike frontal photos, the fourth the sharpest, and one from each side."""
+    frontal = [posed(f"f{number}", yaw=number / 4, sharpness=200 if number == 3 else 80)
+               for number in range(8)]
+    return PhotoSet((*frontal, posed("side", yaw=-35), posed("other", yaw=35)))
+
+
+def test_rare_views_and_the_sharpest_of_the_common_one_are_picked(crowd):
+    assert set(names(select.select(crowd, 3))) == {"f3", "side", "other"}
+
+
+def test_each_choice_says_why(crowd):
+    selection = select.select(crowd, 3)
+    said = {choice.photo.name: choice.text for choice in selection.choices}
+    assert said["side"] == "The only one: 3/4 left."
+    assert said["f3"] == "The sharpest of 8: frontal."
+    assert said["f0"] == "Like f3, softer."
+
+
+def test_the_choice_does_not_depend_on_the_order_of_files(different):
+    ahead = select.select(PhotoSet(tuple(different)), 4)
+    again = select.select(PhotoSet(tuple(different)), 4)
+    back = select.select(PhotoSet(tuple(reversed(different))), 4)
+    assert names(ahead) == names(again) and set(names(ahead)) == set(names(back))
+
+
+def test_lazy_choices_are_those_of_the_plain_greedy_algorithm(different, posed):
+    photos = (*different, *(posed(f"x{n}", yaw=4 * n, sharpness=60 + 20 * n) for n in range(8)))
+    alike = similarity(traits_of(photos), traits_of(photos)).astype(float)
+    weights = 1 / alike.sum(1)
+    quality = 0.3 * np.array([select.quality_of(photo) for photo in photos])
+    chosen, covered = [], np.zeros(len(photos))
+    for _ in range(6):
+        gains = weights @ np.maximum(alike - covered[:, None], 0) + quality
+        gains[chosen] = -1
+        chosen.append(int(gains.argmax()))
+        covered = np.maximum(covered, alike[chosen[-1]])
+    expected = [photos[place].name for place in chosen]
+    assert names(select.select(PhotoSet(photos), 6)) == expected
+
+
+def test_quality_decides_more_the_more_it_weighs(posed):
+    photos = PhotoSet((posed("soft", yaw=-35, sharpness=41, face_width=97),
+                       posed("a", sharpness=400, face_width=500),
+                       posed("b", sharpness=390, face_width=500, yaw=8)))
+    assert "soft" in names(select.select(photos, 2, quality_weight=0.0))
+    assert "soft" not in names(select.select(photos, 2, quality_weight=2.0))
+
+
+def test_passed_photos_are_rejected_behind_the_reasons_they_had(posed):
+    doubt = Reason("blurred", "The face is soft.", Verdict.UNSURE)
+    photos = PhotoSet((posed("a"), dataclasses.replace(
+        posed("b", sharpness=60), verdict=Verdict.UNSURE, reasons=(doubt,))))
+    selection = select.select(photos, 1, include_unsure=True)
+    passed = selection.photos.photos[1]
+    assert passed.verdict is Verdict.REJECT and passed.reasons[0] == doubt
+    assert passed.reasons[1].rule == "not_selected"
+    assert photos.photos[1].verdict is Verdict.UNSURE, "the input stays as it was"
+    entry, = select.report(selection, photos)["passed"]
+    assert entry["curation"] == "unsure"
+
+
+def test_refused_photos_stay_as_they_are(crowd, posed):
+    bad = dataclasses.replace(posed("bad", yaw=60), verdict=Verdict.REJECT)
+    photos = PhotoSet((*crowd.photos, bad))
+    selection = select.select(photos, 20)
+    assert selection.photos.photos[-1] is bad and len(selection.picked) == 10
+    assert select.report(selection, photos)["not_usable"] == ["bad"]
+
+
+def test_photos_that_the_user_kept_come_first(crowd):
+    own = dataclasses.replace(crowd.photos[0], overridden=True)
+    selection = select.select(PhotoSet((own, *crowd.photos[1:])), 2)
+    assert names(selection)[0] == own.name
+    assert selection.picked[0].text == "You kept it yourself."
+
+
+def test_nothing_usable_and_no_count_are_one_sentence(posed):
+    bad = dataclasses.replace(posed("bad"), verdict=Verdict.REJECT)
+    with pytest.raises(LikenessError, match="None of the 1 photos"):
+        select.select(PhotoSet((bad,)), 3)
+    with pytest.raises(LikenessError, match="count"):
+        select.select(PhotoSet((posed("a"),)), 0)
+
+
+def test_two_thousand_photos_take_seconds(posed):
+    rng = np.random.default_rng(0)
+    photos = tuple(posed(f"{n}", yaw=rng.normal(0, 25), pitch=rng.normal(5, 8),
+                         sharpness=rng.uniform(40, 400)) for n in range(2000))
+    started = time.process_time()
+    selection = select.select(PhotoSet(photos), 25)
+    assert len(selection.picked) == 25 and time.process_time() - started < 5
+
+
+def test_cancel_stops_the_comparison(crowd):
+    def cancel(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        select.select(crowd, 3, on_photo=cancel)
+
+
+def test_the_sheet_shows_picked_and_passed(real):
+    selection = select.select(PhotoSet(tuple(real.values())), 2)
+    sheet = select.selection_sheet(selection)
+    assert sheet.dtype == np.uint8 and sheet.shape[0] > 400

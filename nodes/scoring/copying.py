@@ -8,6 +8,8 @@ and showing the same pixels round the face.
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,10 @@ from ..images import read_photo
 from ..quality.look import face_pattern
 from ..quality.rules import Rules
 from ..sockets import Face, Photo
+from .calibration import PRIOR_PHOTOS
 from .score import Score, Yardstick
 
+CHANCE = 0.01  # of real photos that may be taken for copies by their nearness alone
 SAME_PICTURE = Rules().duplicate_bits  # of 64, as curation tells repeats of a shot
 
 
@@ -32,7 +36,7 @@ class Copying:
     copy_paste: float | None  # MultiID-Bench; > 0: nearer to the reference than to other real
     # photos; None: no photo was held out
     gap: float | None  # similarity to the nearest reference minus that to the nearest held-out
-    closer_than_real: bool  # nearer to a reference than any two real photos are to each other
+    closer_than_real: bool  # nearer to a reference than real photos come to each other
     pixel_bits: int | None  # differing bits of 64 to the most alike face; None: not to be read
     pixel_photo: str  # which photo that is; empty: none
 
@@ -62,6 +66,7 @@ class Originals:
 
     measure: Yardstick
     closest: float | None  # the highest similarity of two real photos; None: there is one photo
+    limit: float | None  # what another real photo would hardly reach; None: too few photos
     patterns: tuple[tuple[str, np.ndarray], ...]  # name, (64,) bool
     unread: tuple[str, ...]  # references whose file is gone or damaged
 
@@ -78,7 +83,27 @@ def originals(measure: Yardstick) -> Originals:
             unread.append(photo.name)
         else:
             patterns.append((photo.name, pattern))
-    return Originals(measure, max(closest, default=None), tuple(patterns), tuple(unread))
+    return Originals(measure, max(closest, default=None), closest_limit(closest, measure),
+                     tuple(patterns), tuple(unread))
+
+
+def closest_limit(pairs: Sequence[float], measure: Yardstick) -> float | None:
+    """The similarity to a reference above which a picture is nearer than real photos come.
+
+    The highest of a few pairs is beaten by the next real photo too often (by every second one
+    where there are three), so the limit is at least what 1 in 100 of them would reach by Student's
+    t with the subject's own sigma, as in `rates.false_rejects`.
+
+    Args:
+        pairs: similarities of each two real photos.
+    """
+    from scipy.special import stdtrit  # heavy
+
+    sigma, count = measure.calibration.sigma, len(measure.photos)
+    if sigma is None or not pairs:
+        return None
+    reach = float(stdtrit(count - 1 + PRIOR_PHOTOS, 1 - CHANCE)) * math.sqrt(1 + 1 / count)
+    return max(max(pairs), float(np.median(pairs)) + reach * sigma)
 
 
 def copying(pixels: np.ndarray, score: Score, known: Originals) -> Copying | None:
@@ -98,7 +123,7 @@ def copying(pixels: np.ndarray, score: Score, known: Originals) -> Copying | Non
         copy_paste(score.embedding, measure.photos[count:], measure.photos[nearest])
         if held_out else None,
         alike[nearest] - max(held_out) if held_out else None,
-        known.closest is not None and alike[nearest] > known.closest, bits, photo)
+        known.limit is not None and alike[nearest] > known.limit, bits, photo)
 
 
 def copy_paste(generated: np.ndarray, targets: np.ndarray, reference: np.ndarray) -> float:

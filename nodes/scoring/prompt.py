@@ -93,7 +93,7 @@ def image_embeddings(vision: Any, images: torch.Tensor,
             raise LikenessError("The connected CLIP_VISION gives no projected embedding that "
                                 "texts could be compared with; connect the vision tower of CLIP-L "
                                 "or CLIP-G.")
-        rows.append(normalize(embedded.float().cpu(), dim=1))
+        rows.append(normalize(embedded.detach().float().cpu(), dim=1))
     return torch.cat(rows)
 
 
@@ -115,7 +115,7 @@ def text_embedding(clip: Any, encoder: str, text: str) -> torch.Tensor:
         pooled = tower.encode([[entry[0] for entry in tokens]])[1]
     finally:
         whole.reset_clip_options()
-    return normalize(pooled[0].float().cpu(), dim=0)
+    return normalize(pooled[0].detach().float().cpu(), dim=0)
 
 
 def check_towers(towers: Clip, face: torch.Tensor, encoder: str) -> None:

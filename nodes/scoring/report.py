@@ -149,7 +149,8 @@ def axes_entry(axes: Axes) -> dict[str, Any]:
     return {
         "copy_paste": {"copies": axes.copied, "mean": rounded(mean(known)) if known else None,
                        "unread_photos": list(axes.originals.unread),
-                       "closest_real_photos": rounded(axes.originals.closest)},
+                       "closest_real_photos": rounded(axes.originals.closest),
+                       "closer_than_real_from": rounded(axes.originals.limit)},
         "diversity": {"pictures": rounded(spread.pictures),
                       "effective_pictures": rounded(spread.effective, 2),
                       "effective_pictures_clip": rounded(spread.seen, 2),

@@ -202,7 +202,8 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int,
     draw.text((left + 10, line), value, _INK, font=_font(24))
     draw.text((left + CELL - 10, line + 3), score.verdict.value, colour, font=_font(20),
               anchor="ra")
-    draw.text((left + 10, line + 29), _small_print(score), _FAINT, font=_font(14))
+    small = _fit(draw, _small_print(score), 14, CELL - 20)
+    draw.text((left + 10, line + 29), small, _FAINT, font=_font(14))
 
 
 def _draw_face(draw: ImageDraw.ImageDraw, score: Score, scale: float, offset: tuple[int, int],
@@ -216,7 +217,7 @@ def _draw_face(draw: ImageDraw.ImageDraw, score: Score, scale: float, offset: tu
 def _small_print(score: Score) -> str:
     parts = [f"image {score.index + 1}"]
     if score.percentile is not None:
-        parts.append(f"percentile {score.percentile:.0f}")
+        parts.append(f"own {score.percentile:.0f} %")
     if score.above_strangers is not None:
         parts.append(f"bank {score.above_strangers:.1f} %")
     if score.face is not None:

@@ -21,6 +21,7 @@ from .axes import Axes, measure_axes
 from .bank import ImpostorBank
 from .bank_nodes import LikenessImpostorBank
 from .judges import NONE, SecondOpinion, second_opinion
+from .pick_nodes import NODES as PICK
 from .prompt import Clip, prompt_fit
 from .report import LikenessReport
 from .score import MAX_YAW, SEVERAL, Score, Yardstick, rank, score_pictures, yardstick
@@ -194,4 +195,4 @@ def write_report(ranked: list[Score], measure: Yardstick, axes: Axes,
                            "type": "output"}
 
 
-NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank, *SWEEP]
+NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank, *PICK, *SWEEP]

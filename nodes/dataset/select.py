@@ -20,7 +20,7 @@ _BLOCK = 256  # rows of the similarity matrix that are computed at once
 _SHARP, _WIDE = (40.0, 400.0), (96.0, 512.0)  # sharpness and face width from bad to good enough
 _SHOWN = 120  # cards on the sheet
 _NOTABLE = ("yaw", "pitch", "distance", "expression", "light_side", "light_warmth")
-_LEFT_RIGHT = {"light_side": "light from ", "light_warmth": "light: "}
+_BEFORE = {"light_side": "light from ", "light_warmth": "light: "}
 
 
 @dataclass(frozen=True)
@@ -170,10 +170,15 @@ def _why_picked(photos: Sequence[Photo], place: int,
     return f"One of {len(members)}: {_words(rarest)}; differs from the others in other ways."
 
 
+def _is_sided(part: str) -> bool:
+    return part.split("_")[-1] in ("left", "right")
+
+
 def _words(key: tuple[str, str]) -> str:
     axis = next(axis for axis in AXES if axis.id == key[0])
     title = next(part.title for part in axis.bins if part.id == key[1])
-    return f"{_LEFT_RIGHT.get(axis.id, '')}{title}"
+    side = " of the picture" if _is_sided(key[1]) else ""
+    return f"{_BEFORE.get(axis.id, '')}{title}{side}"
 
 
 def _why_passed(photo: Photo, twin: Photo, alike: float) -> str:

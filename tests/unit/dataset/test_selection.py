@@ -32,7 +32,7 @@ def test_rare_views_and_the_sharpest_of_the_common_one_are_picked(crowd):
 def test_each_choice_says_why(crowd):
     selection = select.select(crowd, 3)
     said = {choice.photo.name: choice.text for choice in selection.choices}
-    assert said["side"] == "The only one: 3/4 left."
+    assert said["side"] == "The only one: 3/4 left of the picture."
     assert said["f3"] == "The sharpest of 8: frontal."
     assert said["f0"] == "Like f3, softer."
 

@@ -24,6 +24,7 @@ from .judges import NONE, SecondOpinion, second_opinion
 from .pick_nodes import NODES as PICK
 from .prompt import Clip, prompt_fit
 from .report import LikenessReport
+from .report_nodes import NODES as REPORT
 from .score import MAX_YAW, SEVERAL, Score, Yardstick, rank, score_pictures, yardstick
 from .sheet import draw_sheet
 from .sweep_nodes import NODES as SWEEP
@@ -195,4 +196,4 @@ def write_report(ranked: list[Score], measure: Yardstick, axes: Axes,
                            "type": "output"}
 
 
-NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank, *PICK, *SWEEP]
+NODES: list[type[io.ComfyNode]] = [LikenessScore, LikenessImpostorBank, *PICK, *SWEEP, *REPORT]

@@ -19,14 +19,16 @@ def coverage_chart(counts: Mapping[str, Mapping[str, int]]) -> np.ndarray:
     with chart(*SIZE) as (figure, drawn):
         columns = 4
         rows = max(1, -(-len(counts) // columns))
+        most = max([1, *map(len, counts.values())])
         highest = max([1, *(value for bins in counts.values() for value in bins.values())])
         for place, (axis, bins) in enumerate(counts.items()):
             axes = plain_axes(figure.add_subplot(rows, columns, place + 1))
-            _bars(axes, _WORDS.get(axis, axis), bins, highest)
+            _bars(axes, _WORDS.get(axis, axis), bins, highest, most)
     return drawn[0]
 
 
-def _bars(axes: Any, name: str, bins: Mapping[str, int], highest: int) -> None:
+def _bars(axes: Any, name: str, bins: Mapping[str, int], highest: int, most: int) -> None:
+    """Bars of one height and scale on every axis: room for `highest` photos and `most` bins."""
     values = list(bins.values())
     axes.barh(range(len(values)), values, color=[ACCENT if value else FAINT for value in values],
               height=0.62)
@@ -34,7 +36,7 @@ def _bars(axes: Any, name: str, bins: Mapping[str, int], highest: int) -> None:
         axes.text(value + 0.03 * highest, place, str(value), va="center", fontsize=8,
                   color=INK if value else VERDICTS["reject"])
     axes.set_yticks(range(len(values)), [part.replace("_", " ") for part in bins])
-    axes.invert_yaxis()
+    axes.set_ylim(most - 0.5, -0.5)
     axes.set_xlim(0, 1.2 * highest)
     axes.set_xticks([])
     axes.grid(False)
@@ -57,6 +59,7 @@ def training_chart(told: Mapping[str, Any], history: Mapping[str, Any] | None) -
                 axes.axvline(told["kept_step"], color=SECOND, linestyle="--", linewidth=1.2,
                              label=f"kept step {told['kept_step']}")
             axes.set_xlim(0, max(told["steps"], 1))
+            axes.xaxis.get_major_locator().set_params(integer=True)
             legend(axes, loc="best")
     return drawn[0]
 
@@ -82,7 +85,8 @@ def _looks(axes: Any, looks: Sequence[Mapping[str, Any]]) -> None:
         axes.plot(xs, values, color=colour, marker="o", markersize=4, linewidth=1.8, label=name)
     blind = [look["step"] for look in looks if look.get("likeness") is None]
     if blind:
-        axes.scatter(blind, [0] * len(blind), marker="x", color=FAINT, label="nothing scored")
+        axes.scatter(blind, [0] * len(blind), marker="x", color=FAINT, label="nothing scored",
+                     transform=axes.get_xaxis_transform(), clip_on=False)
     axes.set_ylabel("similarity")
     axes.set_xlabel("step")
 

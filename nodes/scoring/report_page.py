@@ -19,7 +19,7 @@ from .report_charts import coverage_chart, sweep_chart, training_chart
 
 WIDTH, MARGIN, PAD = 1400, 28, 18  # pixels
 INNER = WIDTH - 2 * MARGIN - 2 * PAD
-HEADSHOTS, HEADSHOT_COLUMNS = 24, 6
+HEADSHOTS, HEADSHOT_COLUMNS, CAPTION = 24, 6, 118
 PHOTOS, PHOTO_SIDE, PHOTO_GAP = 24, 118, 10
 
 
@@ -108,7 +108,7 @@ def _tiles(data: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("false accepts at keep", *_rate(limits["keep"]["false_accepts"], "no bank of strangers")),
         ("false rejects at keep", *_rate(limits["keep"]["false_rejects"], "too few own photos")),
         ("copies of a photo", str(axes["copy_paste"]["copies"]),
-         f"mean copy-paste {_value(axes['copy_paste']['mean'])}; 0 is what real photos have"),
+         f"mean copy-paste {_value(axes['copy_paste']['mean'])}; real photos: 0"),
         ("different pictures", _value(variety["effective_pictures"], 1),
          f"of {len(data['images'])} by layout and light (Vendi score)"),
         ("prompt adherence", _value(prompt and prompt["clip_t"], 3),
@@ -148,7 +148,7 @@ def _photos(subject: Subject) -> Image.Image:
         _draw_photo(card, draw, photo, box)
         if held_out:
             draw.rectangle(box, outline=VERDICTS["unsure"], width=3)
-        draw.text((left, upper + PHOTO_SIDE + 4), fit(draw, photo.name, 12, PHOTO_SIDE), FAINT,
+        draw.text((left, upper + PHOTO_SIDE + 4), fit(draw, photo.file.name, 12, PHOTO_SIDE), FAINT,
                   font=font(12))
     return card
 
@@ -214,7 +214,7 @@ def _headshots(material: Material) -> Image.Image:
     more = len(data["images"]) - len(entries)
     note = "best first" + (f"; {more} more are in the JSON" if more else "")
     side = (INNER - (columns - 1) * gap) // columns
-    step = side + 88 + gap
+    step = side + CAPTION + gap
     card, draw, top = _card("Headshots", math.ceil(len(entries) / columns) * step - gap, note)
     for place, entry in enumerate(entries):
         row, column = divmod(place, columns)
@@ -227,7 +227,7 @@ def _draw_headshot(card: Image.Image, draw: ImageDraw.ImageDraw, entry: Mapping[
                    pixels: np.ndarray | None, corner: tuple[int, int], side: int) -> None:
     left, top = corner
     colour = VERDICTS[entry["verdict"]]
-    draw.rectangle((left, top, left + side - 1, top + side + 87), GROUND)
+    draw.rectangle((left, top, left + side - 1, top + side + CAPTION - 1), GROUND)
     if pixels is None:
         draw.text((left + side / 2, top + side / 2), "no picture given", FAINT, font=font(14),
                   anchor="mm")
@@ -239,24 +239,28 @@ def _draw_headshot(card: Image.Image, draw: ImageDraw.ImageDraw, entry: Mapping[
     draw.text((left + 10, top + side + 10), _value(entry["score"]), INK, font=font(22))
     draw.text((left + side - 10, top + side + 13), entry["verdict"], colour, font=font(17),
               anchor="ra")
-    for number, line in enumerate(_small_print(entry)):
-        draw.text((left + 10, top + side + 41 + 20 * number), fit(draw, line, 13, side - 20), FAINT,
+    numbers, said = _small_print(entry)
+    lines = [*numbers, *wrap(draw, said, 13, side - 20, 4 - len(numbers))]
+    for number, line in enumerate(lines):
+        draw.text((left + 10, top + side + 40 + 18 * number), fit(draw, line, 13, side - 20), FAINT,
                   font=font(13))
 
 
-def _small_print(entry: Mapping[str, Any]) -> list[str]:
+def _small_print(entry: Mapping[str, Any]) -> tuple[list[str], str]:
+    """The numbers of a picture, and what is to be said about it."""
     if entry["status"] != "scored":
-        return [STATUS_WORDS[entry["status"]], entry["reason"]]
-    parts = [] if entry["percentile"] is None else [f"percentile {entry['percentile']:.0f}"]
+        return [STATUS_WORDS[entry["status"]]], entry["reason"]
+    numbers = []
+    if entry["percentile"] is not None:
+        numbers.append(f"percentile {entry['percentile']:.0f} of own photos")
     if entry["false_accepts"] is not None:
-        parts.append(f"FAR {percent(entry['false_accepts']['rate'])}")
+        numbers.append(f"FAR {percent(entry['false_accepts']['rate'])}")
     quality, copy = entry["face_quality"], entry["copy_paste"]
-    said = f"image {entry['index'] + 1}, yaw {entry['yaw']:+.0f}"
     if copy and copy["copied"]:
-        said = copy["reason"]
-    elif quality and quality["reasons"]:
-        said = quality["reasons"][0]["text"]
-    return [", ".join(parts), said]
+        return numbers, copy["reason"]
+    if quality and quality["reasons"]:
+        return numbers, quality["reasons"][0]["text"]
+    return numbers, f"image {entry['index'] + 1}, yaw {entry['yaw']:+.0f}"
 
 
 def _settings(material: Material) -> Image.Image:

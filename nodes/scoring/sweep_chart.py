@@ -121,13 +121,11 @@ def _draw_likeness(axes: Any, result: Result) -> None:
                 [point.likeness_error for point in result.points], dots, ACCENT, "likeness")
     blind = [x for x, point in zip(xs, result.points, strict=True) if point.likeness is None]
     if blind:
-        bottom = axes.get_ylim()[0]
-        axes.scatter(blind, [bottom] * len(blind), marker="x", color=FAINT, clip_on=False,
-                     label="nothing scored", zorder=4)
-        axes.set_ylim(bottom=bottom)
+        axes.scatter(blind, [0] * len(blind), marker="x", color=FAINT, label="nothing scored",
+                     transform=axes.get_xaxis_transform(), clip_on=False, zorder=4)
     axes.set_ylabel("similarity")
     _mark_best(axes, result)
-    legend(axes, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    legend(axes, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
 
 
 def _draw_flexibility(axes: Any, result: Result) -> None:

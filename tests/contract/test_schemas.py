@@ -31,6 +31,7 @@ EXPECTED = {
     "LikenessStyle", "LikenessFaceMeshMap", "LikenessPoseMap", "LikenessControlStack",
     "LikenessApplyControlStack", "LikenessLoadFaceAdapter", "LikenessInjectFace",
     "LikenessLoadRestorer", "LikenessRestoreFaces", "LikenessScore", "LikenessImpostorBank",
+    "LikenessPick", "LikenessSweep", "LikenessSweepCell", "LikenessSweepResult", "LikenessReport",
 }
 
 

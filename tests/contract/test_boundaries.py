@@ -19,8 +19,8 @@ HOST_LOGIC = {
     *(f"training/{name}.py" for name in (
         "adapters/attach", "adapters/group", "adapters/lora", "carried", "conds", "denoise",
         "export/checkpoint", "export/diffusers", "export/keys", "export/lora", "export/text_lora",
-        "frozen", "loop", "pictures", "plan", "quantise", "scope", "session", "text/encoders",
-        "trained"))}
+        "frozen", "loop", "pictures", "plan", "products", "quantise", "scope", "session",
+        "text/encoders", "trained"))}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",
          "spandrel", "spandrel_extra_arches", "transformers", "peft", "diffusers", "pillow_heif"}

@@ -15,7 +15,7 @@ FORBIDDEN = ("cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "im
              "peft", "diffusers", "pillow_heif", "spandrel_extra_arches")
 
 _PROBE = """
-import sys, time, asyncio
+import sys, asyncio
 sys.path.insert(0, {comfyui!r})
 import comfy.options
 comfy.options.enable_args_parsing()
@@ -23,7 +23,6 @@ sys.argv = ["probe", "--cpu"]
 import comfy.sd, comfy.sample, comfy_api.latest, folder_paths  # a host has them before any pack
 import importlib.util
 before = set(sys.modules)
-started = time.process_time()
 spec = importlib.util.spec_from_file_location(
     "likeness", {init!r}, submodule_search_locations=[{root!r}])
 module = importlib.util.module_from_spec(spec)
@@ -31,24 +30,22 @@ sys.modules["likeness"] = module
 spec.loader.exec_module(module)
 extension = asyncio.run(module.comfy_entrypoint())
 asyncio.run(extension.get_node_list())
-print("seconds", time.process_time() - started)
 print("modules", *sorted(set(sys.modules) - before))
 """
 
 
-def _load_in_fresh_process() -> tuple[float, set[str]]:
+def _load_in_fresh_process() -> set[str]:
     comfyui = os.environ.get("COMFYUI_PATH") or str(ROOT / ".host" / "ComfyUI")
     code = _PROBE.format(comfyui=comfyui, init=str(ROOT / "__init__.py"), root=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    return float(lines["seconds"]), set(lines["modules"].split())
+    return set(lines["modules"].split())
 
 
 def test_loading_the_pack_stays_light():
-    seconds, modules = _load_in_fresh_process()
+    modules = _load_in_fresh_process()
     heavy = {name.split(".")[0] for name in modules} & set(FORBIDDEN)
     assert not heavy, f"loaded at start: {sorted(heavy)}"
-    assert seconds < 0.5, f"the pack took {seconds:.2f} CPU seconds to load"
 
 
 def _project() -> dict:

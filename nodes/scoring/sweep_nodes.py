@@ -146,7 +146,8 @@ class LikenessSweepResult(io.ComfyNode):
                         "itself.",
             inputs=[
                 SweepType.Input("sweep", tooltip="The sweep to gather."),
-                SweepType.Input("before", optional=True, tooltip="The last cell."),
+                SweepType.Input("before", optional=True,
+                                tooltip="The cell that is kept last."),
             ],
             outputs=_outputs())
 

@@ -31,6 +31,11 @@ def test_an_even_trade_has_no_knee():
     assert found.best is None and not found.knee and "no knee" in found.text
 
 
+def test_a_slight_bend_is_no_knee():
+    found = recommend(points((0.2, 0.41, 0.52, 0.62, 0.71, 0.8), (0.8, 0.6, 0.5, 0.4, 0.3, 0.2)))
+    assert 0 < max(found.heights) < 0.1 and found.best is None and not found.knee
+
+
 def test_a_trade_that_starts_badly_has_no_knee():
     found = recommend(points((0.2, 0.22, 0.25, 0.3, 0.4, 0.8), (0.8, 0.4, 0.3, 0.25, 0.22, 0.2)))
     assert found.best is None and "no knee" in found.text

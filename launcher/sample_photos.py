@@ -110,12 +110,13 @@ def photos() -> dict[str, Callable[[], Image.Image]]:
     return {
         "01_portrait.jpg": portrait,
         "02_outdoors.jpg": outdoors,
-        "03_phone_on_its_side.jpg": lambda: _on_its_side(_crop(
-            _lamp(mirrored(portrait()), (0.46, 0.24, 234), 0, 0.6), (0.08, 0.0, 0.92, 0.8))),
+        "03_phone_on_its_side.jpg": lambda: _on_its_side(_crop(_turned(
+            _lamp(mirrored(portrait()), (0.46, 0.24, 234), 0, 0.6), 5, 0.45),
+            (0.08, 0.0, 0.92, 0.8))),
         "04_window_light.jpg": lambda: _turned(
             _lamp(portrait(), (0.54, 0.24, 234), 90, 0.8, (0.95, 1.0, 1.05)), 3, 0.35),
-        "05_evening_sun.jpg": lambda: _lamp(
-            mirrored(outdoors()), (0.46, 0.19, 141), 180, 0.7, (1.05, 0.95, 0.8)),
+        "05_evening_sun.jpg": lambda: _turned(
+            _lamp(mirrored(outdoors()), (0.46, 0.19, 141), 180, 0.7, (1.05, 0.95, 0.8)), -4, 0.3),
         "06_lamp_from_the_left.jpg": lambda: _turned(
             _lamp(mirrored(portrait()), (0.46, 0.24, 234), 160, 0.85, (1.0, 0.97, 0.92)), -4, 0.3),
         "07_dim_room.jpg": lambda: _dim(_turned(mirrored(portrait()), 7, -0.35), 0.18, seed=7),

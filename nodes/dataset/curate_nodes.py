@@ -10,7 +10,9 @@ from .. import runtime
 from ..images import to_image
 from ..quality.rules import SEVERAL, Rules
 from ..schema import PhotoSetType, schema
-from . import curate as curation
+from .curate import curate
+from .curation_report import key_of, report, shown, write_report
+from .overrides import read_overrides
 from .sheet import curation_sheet
 
 _DEFAULTS = Rules()
@@ -27,16 +29,19 @@ class LikenessCuratePhotos(io.ComfyNode):
             "LikenessCuratePhotos", feature="dataset", display_name="Likeness Curate Photos",
             description="Takes photos, finds the face in each and says keep, unsure or reject "
                         "with the reason: no face, several faces, too small, cut off, dark, "
-                        "bright, blurred, turned aside, the same shot twice, somebody else. "
-                        "Gives the judged photos, a contact sheet and a JSON report.",
+                        "bright, blurred, enlarged, strongly compressed, covered, eyes closed, "
+                        "turned aside, the same shot twice, somebody else. Your own verdicts "
+                        "stand above it. Gives the judged photos, a contact sheet and a JSON "
+                        "report.",
             is_output_node=True,
             inputs=[
                 PhotoSetType.Input("photos", tooltip="The photos from Load Photos."),
                 io.Int.Input(
                     "min_face", default=_DEFAULTS.min_face, min=16, max=2048,
-                    tooltip="Pixels: how wide a face must be. Up to a quarter narrower is unsure, "
-                            "below that rejected. Raise it to 256 for training at 1024, lower it "
-                            "when only small photos exist."),
+                    tooltip="Pixels: how wide a face must be; judged by the distance of the eyes, "
+                            "0.45 of it, which turning the head does not change. Up to a quarter "
+                            "narrower is unsure, below that rejected. Raise it to 256 for "
+                            "training at 1024, lower it when only small photos exist."),
                 io.Float.Input(
                     "min_sharpness", default=_DEFAULTS.min_sharpness, min=0.0, max=1000.0,
                     step=5.0,
@@ -50,8 +55,10 @@ class LikenessCuratePhotos(io.ComfyNode):
                             "unsure. Lower it for old or low-resolution photos."),
                 io.Combo.Input(
                     "several_faces", options=list(SEVERAL), default=_DEFAULTS.several_faces,
-                    tooltip="What to do with a photo whose second face is at least 40 % as wide "
-                            "as the largest: reject it, call it unsure, or use the largest face."),
+                    tooltip="What to do with a photo where another face is at least 40 % as wide "
+                            "as the person's: reject it, call it unsure, use the largest face "
+                            "whoever it is, or use the subject, the face like those of the other "
+                            "photos."),
                 io.Float.Input(
                     "max_distance", default=_DEFAULTS.stranger[1], min=0.2, max=1.5, step=0.01,
                     tooltip="How far a face may be from the centre of the other photos' faces "
@@ -63,8 +70,20 @@ class LikenessCuratePhotos(io.ComfyNode):
                     "duplicate_bits", default=_DEFAULTS.duplicate_bits, min=-1, max=32,
                     tooltip="Of the 64 bits of the aligned face's perceptual hash, how many may "
                             "differ in two photos of the same shot. Re-crops differ in 2 to 8, "
-                            "other shots in 16 and more, and their embeddings must be close "
-                            "too; -1 keeps duplicates."),
+                            "other shots in 16 and more, and their embeddings and poses must "
+                            "be close too. Mirror images count; -1 keeps duplicates."),
+                io.Int.Input(
+                    "training_size", default=0, min=0, max=4096, step=64, optional=True,
+                    tooltip="Pixels: the side of the training pictures, when whole photos are "
+                            "trained on. `min_face` then asks for the face as it is after the "
+                            "photo was brought to that size. Leave it at 0 when photos are cut to "
+                            "the head or the shoulders."),
+                io.String.Input(
+                    "overrides", default="", multiline=True, optional=True,
+                    tooltip="Your own verdicts, which stand above the judge's: one line per photo "
+                            "as `IMG_31.jpg: keep`, `unsure` or `reject`, with a reason behind it "
+                            "if you like. The same lines in a file verdicts.txt beside the photos "
+                            "count in every workflow; what stands here wins."),
             ],
             outputs=[
                 PhotoSetType.Output(display_name="photos", tooltip="The same photos with verdicts, "
@@ -81,20 +100,22 @@ class LikenessCuratePhotos(io.ComfyNode):
 
     @classmethod
     def execute(cls, photos, min_face, min_sharpness, soft_sharpness, several_faces, max_distance,
-                duplicate_bits):
+                duplicate_bits, training_size=0, overrides=""):
         rules = Rules(min_face=min_face, min_sharpness=min_sharpness,
                       soft_sharpness=soft_sharpness, several_faces=several_faces,
                       stranger=(round(max_distance - _UNSURE_BAND, 4), max_distance),
-                      duplicate_bits=duplicate_bits)
-        judged = curation.curate(photos, rules, runtime.progress_callback(len(photos.photos)))
-        sheet = curation_sheet(judged)
-        file = (runtime.output_directory() / "likeness"
-                / f"curation-{curation.key_of(judged, rules)}.json")
-        text = json.dumps({**curation.report(judged, rules), "report": str(file)}, indent=1)
-        curation.write_report(file, text, sheet)
+                      duplicate_bits=duplicate_bits, training_size=training_size)
+        own = read_overrides(overrides, photos.photos)
+        judged = curate(photos, rules, runtime.progress_callback(len(photos.photos)), own)
+        file = runtime.output_directory() / "likeness" / f"curation-{key_of(judged, rules)}.json"
+        data = {**report(judged, rules, own.notes), "report": str(file)}
+        sheet = curation_sheet(judged, data["summary"])
+        text = json.dumps(data, indent=1)
+        write_report(file, text, sheet)
         sheet = to_image(sheet)
-        shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
-        return io.NodeOutput(judged, sheet, text, len(judged.kept), ui=shown)
+        preview = ui.PreviewText(json.dumps(shown(data), indent=1))
+        return io.NodeOutput(judged, sheet, text, len(judged.kept),
+                             ui=ui.PreviewImage(sheet, cls=cls).as_dict() | preview.as_dict())
 
 
 NODES: list[type[io.ComfyNode]] = [LikenessCuratePhotos]

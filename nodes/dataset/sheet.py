@@ -17,7 +17,10 @@ _INSET = 9  # keeps the photo clear of the rounded frame
 _FOOT = 92
 _GAP = 14
 _HEAD = 54
+_NOTE = 18
 _FRAME = 5
+_MOST = 120  # cards of a curation
+_BY_HAND = {"by_hand", "not_overridden"}
 _GROUND, _CARD, _TEXT, _FAINT = (18, 20, 24), (32, 35, 41), (236, 238, 241), (168, 174, 184)
 GREEN, AMBER, RED, BLUE = (63, 185, 96), (226, 160, 40), (235, 84, 76), (84, 152, 240)
 _COLOURS = {Verdict.KEEP: GREEN, Verdict.UNSURE: AMBER, Verdict.REJECT: RED}
@@ -34,18 +37,41 @@ class Card:
     dimmed: bool = False
 
 
-def curation_sheet(photos: PhotoSet) -> np.ndarray:
-    """Draw the verdict and the first reason of every photo: (H, W, 3) uint8."""
-    cards = []
-    for photo in photos.photos:
-        verdict = photo.verdict or Verdict.UNSURE
-        worst = sorted(photo.reasons, key=lambda reason: reason.verdict is not verdict)
-        cards.append(Card(photo, verdict.value.upper(), _COLOURS[verdict],
-                          worst[0].text if worst else _praise(photo),
-                          dimmed=verdict is Verdict.REJECT))
-    counts = [sum(card.label == verdict.value.upper() for card in cards) for verdict in _COLOURS]
-    title = "{} photos:  {} keep,  {} unsure,  {} reject".format(len(cards), *counts)
-    return draw_sheet(cards, title)
+def curation_sheet(photos: PhotoSet, note: str = "") -> np.ndarray:
+    """Draw the verdict and the first reason of every photo: (H, W, 3) uint8.
+
+    Of very many photos those that are not kept come first and the rest is left out: a sheet of
+    thousands of pictures fits neither in memory nor on a screen.
+
+    Args:
+        note: a sentence below the title, cut to the sheet's width.
+    """
+    listed = list(photos.photos)
+    counts = [sum(photo.verdict is verdict for photo in listed) for verdict in _COLOURS]
+    title = "{} photos:  {} keep,  {} unsure,  {} reject".format(len(listed), *counts)
+    if len(listed) > _MOST:
+        title += f"  (the first {_MOST} that want a look)"
+        listed = sorted(listed, key=_wants_no_look)[:_MOST]
+    return draw_sheet([_card(photo) for photo in listed], title, note)
+
+
+def _wants_no_look(photo: Photo) -> tuple[bool, bool]:
+    return photo.verdict is Verdict.KEEP, photo.verdict is Verdict.REJECT
+
+
+def _card(photo: Photo) -> Card:
+    verdict = photo.verdict or Verdict.UNSURE
+    label = verdict.value.upper()
+    # The reason that decides first; a verdict by hand says its own, then what the judge found.
+    worst = sorted(photo.reasons, key=lambda reason: (reason.rule not in _BY_HAND,
+                                                      reason.verdict is not verdict))
+    text = " ".join(reason.text for reason in worst[:2 if worst and worst[0].rule in _BY_HAND
+                                                    else 1]) or _praise(photo)
+    if photo.overridden:
+        label += " BY HAND"
+        if worst and worst[0].rule not in _BY_HAND:
+            text = f"The judge said: {text}"
+    return Card(photo, label, _COLOURS[verdict], text, dimmed=verdict is Verdict.REJECT)
 
 
 def _praise(photo: Photo) -> str:
@@ -55,18 +81,22 @@ def _praise(photo: Photo) -> str:
     return f"Face {width:.0f} pixels wide, {turned}."
 
 
-def draw_sheet(cards: Sequence[Card], title: str) -> np.ndarray:
-    """Lay cards out in a grid under a title: (H, W, 3) uint8 RGB."""
+def draw_sheet(cards: Sequence[Card], title: str, note: str = "") -> np.ndarray:
+    """Lay cards out in a grid under a title and perhaps a smaller line: (H, W, 3) uint8 RGB."""
     columns = max(1, min(6, math.ceil(math.sqrt(len(cards) * 1.4))))
     rows = math.ceil(len(cards) / columns)
     width = columns * (_PICTURE + _GAP) + _GAP
-    height = _HEAD + rows * (_PICTURE + _FOOT + _GAP) + _GAP
+    head = _HEAD + (_NOTE if note else 0)
+    height = head + rows * (_PICTURE + _FOOT + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), _GROUND)
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP + 2, _HEAD // 2 + 4), title, _TEXT, _font(22), anchor="lm")
+    if note:
+        line, = _wrapped(draw, note, _font(15), width - 2 * _GAP, lines=1)
+        draw.text((_GAP + 2, _HEAD + 2), line, _FAINT, _font(15), anchor="lm")
     for number, card in enumerate(cards):
         x = _GAP + number % columns * (_PICTURE + _GAP)
-        y = _HEAD + number // columns * (_PICTURE + _FOOT + _GAP)
+        y = head + number // columns * (_PICTURE + _FOOT + _GAP)
         _draw_card(sheet, draw, card, x, y)
     return np.ascontiguousarray(np.asarray(sheet))
 

@@ -9,6 +9,9 @@ from .look import Seen
 from .rules import Rules
 
 _REJECT, _UNSURE = Verdict.REJECT, Verdict.UNSURE
+_COVERS = {"covered_eyes": "The eyes seem covered, as by dark glasses; use a photo without.",
+           "covered_mouth": "The mouth seems covered, as by a mask or scarf; use a photo without.",
+           "covered_hand": "A hand lies before the face; use a photo without."}
 
 
 def judge(seen: Seen, rules: Rules) -> tuple[Reason, ...]:
@@ -16,43 +19,81 @@ def judge(seen: Seen, rules: Rules) -> tuple[Reason, ...]:
     if seen.face is None:
         return (Reason("no_face", "No face can be found; use a photo that shows the face larger, "
                                   "upright and uncovered."),)
-    found = (_several(seen.measures, rules), _too_small(seen.measures, rules),
-             _outside(seen.measures, rules), _turned(seen.face, rules),
-             _exposure(seen.measures, rules), _blurred(seen.measures, rules))
+    measures = seen.measures
+    dark = measures["highlights"] < rules.highlights[1]
+    # Darkness takes the contrast that detail is measured by.
+    detail = None if dark else (_blurred(measures, rules) or _enlarged(measures, rules))
+    found = (_several(measures, rules), _too_small(measures, rules), _outside(measures, rules),
+             *_turned(seen.face, rules), _closed(measures, rules), _covered(measures, rules),
+             _exposure(measures, rules), detail, _compressed(measures, rules))
     return tuple(reason for reason in found if reason)
 
 
-def _several(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    if rules.several_faces == "largest" or measures["second_face"] < rules.second_face:
+def _verdict(value: float, limits: tuple[float, float]) -> Verdict | None:
+    """Whether a value above the first limit is unsure, or above the second rejected."""
+    unsure, reject = limits
+    if value <= unsure:
         return None
-    return Reason("several_faces", f"{measures['faces']:.0f} faces, the second "
-                  f"{measures['second_face']:.0%} as wide as the largest; crop the photo to one "
-                  "person.", Verdict(rules.several_faces))
+    return _REJECT if value > reject else _UNSURE
+
+
+def _several(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    second = measures["second_face"]
+    if rules.several_faces in ("largest", "subject") or second < rules.second_face:
+        return None
+    wide = "wider than that of the person" if second > 1 else f"{second:.0%} as wide"
+    return Reason("several_faces", f"{measures['faces']:.0f} faces, another one {wide}; crop the "
+                  "photo to one person.", Verdict(rules.several_faces))
 
 
 def _too_small(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    width = measures["face_width"]
-    if width >= rules.min_face:
+    """Judged by the distance of the eyes as a training picture shows it."""
+    scale = 1.0
+    if rules.training_size:
+        scale = min(rules.training_size / measures["photo_side"], 1.0)
+    apart = measures["eyes_apart"] * scale
+    if apart >= rules.min_eyes_apart:
         return None
-    return Reason("too_small", f"The face is {width:.0f} pixels wide, {rules.min_face} are asked "
-                  "for; come closer or use the original file.",
-                  _REJECT if width < 0.75 * rules.min_face else _UNSURE)
+    where = " at training size" if scale < 1 else ""
+    advice = ("crop the photo to the head" if scale < 1
+              else "come closer or use the original file")
+    return Reason("too_small", f"The face is {measures['face_width'] * scale:.0f} pixels wide"
+                  f"{where}, with {apart:.0f} between the eyes; {rules.min_face} and "
+                  f"{rules.min_eyes_apart:.0f} are asked for; {advice}.",
+                  _REJECT if apart < 0.75 * rules.min_eyes_apart else _UNSURE)
 
 
 def _outside(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    unsure, reject = rules.outside
-    if measures["outside"] <= unsure:
-        return None
-    return Reason("cut_off", f"{measures['outside']:.0%} of the face lies outside the picture; use "
-                  "a photo that shows all of it.",
-                  _REJECT if measures["outside"] > reject else _UNSURE)
+    verdict = _verdict(measures["outside"], rules.outside)
+    return verdict and Reason("cut_off", f"{measures['outside']:.0%} of the face lies outside the "
+                              "picture; use a photo that shows all of it.", verdict)
 
 
-def _turned(face: Face, rules: Rules) -> Reason | None:
-    if abs(face.pose.yaw) <= rules.turned:
+def _turned(face: Face, rules: Rules) -> list[Reason]:
+    found = []
+    if abs(face.pose.yaw) > rules.turned:
+        found.append(Reason("turned", f"The head is turned {abs(face.pose.yaw):.0f} degrees aside, "
+                            "so half of the face is hidden.", _UNSURE))
+    if abs(face.pose.pitch) > rules.nodded:
+        way = "down" if face.pose.pitch > 0 else "up"
+        found.append(Reason("turned", f"The head looks {abs(face.pose.pitch):.0f} degrees {way}, "
+                            "which distorts the face.", _UNSURE))
+    if abs(face.pose.roll) > rules.tilted:
+        found.append(Reason("tilted", f"The head is tilted by {abs(face.pose.roll):.0f} degrees; "
+                            "turn the photo upright.", _UNSURE))
+    return found
+
+
+def _closed(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    if measures["eyes_closed"] <= rules.eyes_closed:
         return None
-    return Reason("turned", f"The head is turned {abs(face.pose.yaw):.0f} degrees aside, so half "
-                  "of the face is hidden.", _UNSURE)
+    return Reason("eyes_closed", "Both eyes seem closed; use a photo with open eyes.", _UNSURE)
+
+
+def _covered(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    verdict = _verdict(measures["occlusion"], rules.occlusion)
+    worst = max(_COVERS, key=lambda name: measures[name])
+    return verdict and Reason("covered", _COVERS[worst], verdict)
 
 
 def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:
@@ -63,17 +104,12 @@ def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:
         return Reason("dark", f"The face is {much} dark (its brightest parts reach "
                       f"{measures['highlights']:.0f} of 255); use a photo with more light.",
                       verdict)
-    unsure, reject = rules.clipped
-    if measures["clipped_bright"] > unsure:
-        return Reason("bright", f"{measures['clipped_bright']:.0%} of the face is burnt out to "
-                      "white; use a photo with softer light.",
-                      _REJECT if measures["clipped_bright"] > reject else _UNSURE)
-    return None
+    verdict = _verdict(measures["clipped_bright"], rules.clipped)
+    return verdict and Reason("bright", f"{measures['clipped_bright']:.0%} of the face is burnt "
+                              "out to white; use a photo with softer light.", verdict)
 
 
 def _blurred(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    if measures["highlights"] < rules.highlights[1]:
-        return None  # darkness takes the contrast that sharpness is measured by
     value = measures["sharpness"]
     if value >= rules.soft_sharpness:
         return None
@@ -81,3 +117,18 @@ def _blurred(measures: Mapping[str, float], rules: Rules) -> Reason | None:
     return Reason("blurred", f"The face is {word} (sharpness {value:.0f}, "
                   f"{rules.soft_sharpness:.0f} is asked for); use a sharper photo.",
                   _REJECT if value < rules.min_sharpness else _UNSURE)
+
+
+def _enlarged(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    factor = measures["enlargement"]
+    verdict = _verdict(factor, rules.enlargement)
+    return verdict and Reason("enlarged", f"The photo looks enlarged: {factor:.1f} times fewer "
+                              "pixels would show the face as well; use the original file.",
+                              verdict)
+
+
+def _compressed(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    verdict = _verdict(measures["compression"], rules.compression)
+    return verdict and Reason("compressed", "The blocks of strong compression show in the face "
+                              f"({measures['compression']:.1f} grey levels); use the original "
+                              "file, not one that a messenger sent.", verdict)

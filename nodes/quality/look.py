@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +15,74 @@ from PIL import Image
 from ..faces.detect import find_faces
 from ..faces.dlib_resnet import chip
 from ..faces.embed import embed
-from ..images import read_photo
+from ..images import to_rgb
 from ..sockets import Face
-from .measures import measure
+from .measures import face_width, measure
+from .scene import describe
 
 RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
+MAX_FACES = 6  # that are measured in one photo
+_SIZEABLE = 0.25  # of the largest face's width; smaller ones are passers-by
+_KEPT = 8192  # photos that stay measured; one takes about 20 kB
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the pixels of a photo show."""
+    """What the pixels of a photo show: of the largest face, and of the others that are sizeable."""
 
     face: Face | None
     measures: Mapping[str, float]
     embedding: np.ndarray | None = None  # (128,)
     pattern: np.ndarray | None = None  # (64,) bool, perceptual hash of the aligned face
+    scene: np.ndarray | None = None  # (K,) what lies round the person
+    mirrored: np.ndarray | None = None  # (64,) bool, the pattern of the photo's mirror image
+    others: tuple[Seen, ...] = ()
+
+    @property
+    def faces(self) -> tuple[Seen, ...]:
+        """One entry per sizeable face, largest first; none where the photo has no face."""
+        return () if self.face is None else (replace(self, others=()), *self.others)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=_KEPT)
 def look(file: Path, sha256: str) -> Seen:
     """Measure a photo file; kept by content, so that changing a rule costs nothing.
 
     Raises:
-        OSError: the file cannot be read any more.
+        OSError: the file cannot be read any more, or holds something else by now.
     """
-    pixels = read_photo(file)
+    return look_at(_read(file, sha256))
+
+
+def look_at(pixels: np.ndarray) -> Seen:
+    """Measure the faces of an (H, W, 3) uint8 RGB picture."""
     faces = find_faces(pixels)
     if not faces:
         return Seen(None, {"faces": 0.0})
-    face = faces[0]
-    second = faces[1].size[0] / face.size[0] if len(faces) > 1 else 0.0
-    return Seen(face, {"faces": float(len(faces)), "second_face": second,
-                       **measure(pixels, face)},
-                embed(pixels, face, RECOGNISER), face_pattern(pixels, face))
+    widths = [face_width(face) for face in faces]
+    sizeable = [place for place, width in enumerate(widths)
+                if width >= _SIZEABLE * max(widths)][:MAX_FACES]
+    first, *others = (_seen(pixels, faces, widths, place) for place in sizeable)
+    return replace(first, others=tuple(others))
+
+
+def _seen(pixels: np.ndarray, faces: list[Face], widths: list[float], place: int) -> Seen:
+    """Measure one of the faces; `second_face` is how wide the widest other one is beside it."""
+    face = faces[place]
+    rival = max((width for index, width in enumerate(widths) if index != place), default=0.0)
+    measures = {"faces": float(len(faces)), "face_rank": float(place + 1),
+                "second_face": rival / widths[place], **measure(pixels, face)}
+    aligned = _aligned(pixels, face)
+    return Seen(face, measures, embed(pixels, face, RECOGNISER), _pattern(aligned),
+                describe(pixels, face), _pattern(aligned[:, ::-1]))
+
+
+def _read(file: Path, sha256: str) -> np.ndarray:
+    data = file.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise OSError("it was changed since it was loaded")
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.ascontiguousarray(np.asarray(to_rgb(picture)))
 
 
 def face_pattern(pixels: np.ndarray, face: Face) -> np.ndarray:
@@ -53,7 +90,14 @@ def face_pattern(pixels: np.ndarray, face: Face) -> np.ndarray:
 
     Of the aligned face, because the hash of whole pictures does not survive a new crop.
     """
+    return _pattern(_aligned(pixels, face))
+
+
+def _aligned(pixels: np.ndarray, face: Face) -> np.ndarray:
+    return chip(pixels, face.landmarks, size=192, padding=0.45)
+
+
+def _pattern(aligned: np.ndarray) -> np.ndarray:
     import imagehash  # pulls in scipy and PyWavelets
 
-    aligned = chip(pixels, face.landmarks, size=192, padding=0.45)
-    return imagehash.phash(Image.fromarray(aligned)).hash.ravel()
+    return imagehash.phash(Image.fromarray(np.ascontiguousarray(aligned))).hash.ravel()

@@ -1,44 +1,69 @@
-"""Measures of one face in a photo: size, sharpness, light, completeness."""
+"""Measures of one face in a photo: size, sharpness, exposure, completeness, light and the rest."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..faces.boxes import crop_round
-from ..faces.mesh import face_mask
+from ..faces.mesh import LEFT_IRIS, RIGHT_IRIS, face_mask
 from ..images import resize
 from ..sockets import Face
+from .compression import compression, enlargement
+from .light import light_measures
+from .occlusion import eyes_closed, occlusion_measures
+from .tones import landmark_colours, luma
 
 _DARK_LEVEL, _BRIGHT_LEVEL = 8, 247  # luma beyond which nothing is left to see
 _SIDES = 234, 454  # landmarks where the oval meets the ears
 
 
 def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
-    """Take the measures of a face: size, sharpness, light, completeness."""
+    """Take every measure of a face; the names are stable ids that rules and reports use."""
     height, width = pixels.shape[:2]
     x, y = face.landmarks[:, 0], face.landmarks[:, 1]
     outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-    inner = luma(pixels[face_mask(face, height, width, grow=-0.1) > 0.5])
+    patches = landmark_colours(pixels, face)
     return {
         "face_width": face_width(face),
+        "eyes_apart": eyes_apart(face),
         "face_share": face.size[0] * face.size[1] / (width * height),
+        "photo_side": float(np.sqrt(width * height)),
         "sharpness": sharpness(pixels, face),
-        "luma": float(inner.mean()) if inner.size else 0.0,
-        "highlights": float(np.percentile(inner, 95)) if inner.size else 0.0,
-        "clipped_dark": float((inner < _DARK_LEVEL).mean()) if inner.size else 1.0,
-        "clipped_bright": float((inner > _BRIGHT_LEVEL).mean()) if inner.size else 0.0,
+        **exposure(pixels, face),
         "outside": float(outside.mean()),
+        "eyes_closed": eyes_closed(face),
+        **occlusion_measures(pixels, face, patches),
+        "compression": compression(pixels, face),
+        "enlargement": enlargement(pixels, face),
+        **light_measures(patches),
     }
 
 
 def face_width(face: Face) -> float:
     """Distance of the face's sides in pixels, in depth too: turning the head does not change it."""
-    return float(np.linalg.norm(face.landmarks[_SIDES[0]] - face.landmarks[_SIDES[1]]))
+    return _distance(face, *_SIDES)
 
 
-def luma(pixels: np.ndarray) -> np.ndarray:
-    """Rec. 601 luma (...) float32 of (..., 3) uint8 RGB."""
-    return pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+def eyes_apart(face: Face) -> float:
+    """Distance of the irises in pixels, in depth too: turning the head does not change it."""
+    return _distance(face, RIGHT_IRIS, LEFT_IRIS)
+
+
+def _distance(face: Face, a: int, b: int) -> float:
+    return float(np.linalg.norm(face.landmarks[a] - face.landmarks[b]))
+
+
+def exposure(pixels: np.ndarray, face: Face) -> dict[str, float]:
+    """Mean luma of the face, its brightest parts, and how much of it is lost in black or white."""
+    inner = luma(pixels[face_mask(face, *pixels.shape[:2], grow=-0.1) > 0.5])
+    if not inner.size:
+        return {"luma": 0.0, "highlights": 0.0, "clipped_dark": 1.0, "clipped_bright": 0.0}
+    return {
+        "luma": float(inner.mean()),
+        "highlights": float(np.percentile(inner, 95)),
+        "clipped_dark": float((inner < _DARK_LEVEL).mean()),
+        "clipped_bright": float((inner > _BRIGHT_LEVEL).mean()),
+    }
 
 
 def sharpness(pixels: np.ndarray, face: Face) -> float:

@@ -112,7 +112,7 @@ def test_rejected_photos_are_never_used(judged):
 
 def test_no_usable_photo_says_which_rule_rejected_how_many_and_what_to_do(judged):
     photos = with_verdicts(judged, good_obama="reject", good_obama3="reject",
-                           good_mirrored="reject")
+                           good_turned="reject")
     with pytest.raises(LikenessError) as caught:
         make_subject(photos, SETTINGS, lambda done: None)
     text = str(caught.value)

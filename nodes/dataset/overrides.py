@@ -92,7 +92,8 @@ def overridden(photo: Photo, override: Override | None) -> Photo:
         refused = Reason("not_overridden", f"It cannot be called {override.verdict.value} by hand: "
                          "there is no face in it to use.")
         return replace(photo, reasons=(*photo.reasons, refused))
-    own = ((Reason(BY_HAND, f"{SAID}{override.why}", override.verdict),) if override.why else ())
+    said = f"{SAID}{override.why.rstrip('.')}."
+    own = (Reason(BY_HAND, said, override.verdict),) if override.why else ()
     return replace(photo, verdict=override.verdict, overridden=True,
                    reasons=(*photo.reasons, *own))
 

@@ -92,7 +92,7 @@ def test_an_override_survives_a_second_curation(run):
     again = curate(run.judged, Rules(), lambda done: None)
     photo = next(photo for photo in again.photos if photo.name == "good_obama.jpg")
     assert photo.verdict == "reject" and photo.overridden
-    assert [reason.text for reason in photo.reasons] == ["By hand: too old"]
+    assert [reason.text for reason in photo.reasons] == ["By hand: too old."]
 
 
 def test_verdicts_by_hand_change_the_key_and_the_sheet(run):
@@ -114,3 +114,14 @@ def test_names_with_spaces_and_colons_are_read():
     read = parse("my photo: 2.jpg : Keep - nice\n\n", "`overrides`")
     assert read["my photo: 2.jpg"].verdict == "keep"
     assert read["my photo: 2.jpg"].why == "nice"
+
+
+def test_a_new_file_of_verdicts_makes_the_graph_run_again(folder, monkeypatch):
+    from likeness.nodes import runtime
+    from likeness.nodes.dataset.nodes import LikenessLoadPhotos
+
+    monkeypatch.setattr(runtime, "input_directory", lambda: folder.parent)
+    before = LikenessLoadPhotos.fingerprint_inputs(folder.name, "")
+    assert LikenessLoadPhotos.fingerprint_inputs(folder.name, "") == before
+    (folder / FILE).write_text("good_obama.jpg: reject\n")
+    assert LikenessLoadPhotos.fingerprint_inputs(folder.name, "") != before

@@ -15,5 +15,9 @@ class FaceNotFoundError(LikenessError):
     """A recogniser's own detector does not see a face where one was found."""
 
 
+class PictureError(LikenessError):
+    """A model failed on one picture; others may go well."""
+
+
 class HostTooOldError(LikenessError):
     """The running ComfyUI lacks something the pack is built on."""

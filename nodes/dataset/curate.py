@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
+from ..errors import PictureError
 from ..quality.judge import judge
 from ..quality.look import Seen, look
 from ..quality.rules import Rules
@@ -17,6 +20,7 @@ from .overrides import BY_HAND, NO_OVERRIDES, SAID, Override, Overrides, overrid
 _SEVERITY = {Verdict.KEEP: 0, Verdict.UNSURE: 1, Verdict.REJECT: 2}
 # Faces that these rules reject say little about who is in the picture.
 _FACELESS = {"no_face", "too_small", "dark", "blurred", "covered", "unreadable"}
+_WORKERS = min(4, os.cpu_count() or 1)  # decoding and the models run outside the interpreter
 
 
 def curate(photos: PhotoSet, rules: Rules, on_photo: Callable[[int], None],
@@ -27,13 +31,9 @@ def curate(photos: PhotoSet, rules: Rules, on_photo: Callable[[int], None],
         on_photo: called with the number of finished photos; may raise to cancel.
         overrides: the user's own verdicts, which stand above the judge's.
     """
-    looked: list[Seen | None] = []
-    unreadable: list[Reason | None] = []
-    for done, photo in enumerate(photos.photos, start=1):
-        found, wrong = _examine(photo)
-        looked.append(found)
-        unreadable.append(wrong)
-        on_photo(done)
+    examined = _examine_all(photos.photos, on_photo)
+    looked = [found for found, _ in examined]
+    unreadable = [wrong for _, wrong in examined]
     given = [overrides.verdicts.get(photo.name) or _earlier(photo) for photo in photos.photos]
     turned_down = {place for place, one in enumerate(given)
                    if one is not None and one.verdict is Verdict.REJECT}
@@ -71,6 +71,29 @@ def _earlier(photo: Photo) -> Override | None:
     return Override(photo.verdict, why.removeprefix(SAID))
 
 
+def _examine_all(photos: Sequence[Photo], on_photo: Callable[[int], None],
+                 ) -> list[tuple[Seen | None, Reason | None]]:
+    """Look at a few photos at once, in their order; no more wait than a cancel can leave behind."""
+    found: list[tuple[Seen | None, Reason | None]] = []
+    waiting: deque[Future[tuple[Seen | None, Reason | None]]] = deque()
+
+    def take() -> None:
+        found.append(waiting.popleft().result())
+        on_photo(len(found))
+
+    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="likeness-look") as pool:
+        try:
+            for photo in photos:
+                waiting.append(pool.submit(_examine, photo))
+                if len(waiting) > _WORKERS:
+                    take()
+            while waiting:
+                take()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return found
+
+
 def _examine(photo: Photo) -> tuple[Seen | None, Reason | None]:
     """What a photo shows, or why it cannot be read."""
     for reason in photo.reasons:
@@ -81,6 +104,8 @@ def _examine(photo: Photo) -> tuple[Seen | None, Reason | None]:
     except OSError as err:
         return None, Reason("unreadable", f"The file cannot be read any more "
                                           f"({err.strerror or err}); load the photos again.")
+    except PictureError as err:
+        return None, Reason("unreadable", f"The photo cannot be looked at: {err}")
 
 
 def _chosen(seen: Seen | None, pick: Pick) -> Seen | None:

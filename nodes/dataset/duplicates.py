@@ -47,9 +47,11 @@ def find_duplicates(seen: Sequence[Seen], ranked: Sequence[int],
 
 
 def quality(photo: Photo, seen: Seen) -> float:
-    """Rank shots of one moment: a larger and sharper face, then more of the scene round it."""
-    sizes = seen.measures["face_width"], seen.measures["sharpness"], photo.width * photo.height
-    return float(np.log(np.maximum(sizes, 1.0)) @ (1.0, 0.25, 0.1))
+    """Rank shots of one moment: a larger and sharper face, less compression, more of the scene."""
+    measures = seen.measures
+    sizes = (measures["face_width"], measures["sharpness"], photo.width * photo.height,
+             measures.get("compression", 1.0))
+    return float(np.log(np.maximum(sizes, 1.0)) @ (1.0, 0.25, 0.1, -0.2))
 
 
 def _mirror(seen: Seen) -> np.ndarray:

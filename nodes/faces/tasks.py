@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LikenessError, MissingModelError
+from ..errors import LikenessError, MissingModelError, PictureError
 
 MODELS = Path(__file__).resolve().parent / "models"
 MAX_FACES = 16
@@ -49,8 +49,8 @@ def detect(name: str, pixels: np.ndarray) -> Any:
         except (RuntimeError, ValueError) as err:
             _close(name)
             height, width = pixels.shape[:2]
-            raise LikenessError(f"MediaPipe's {name} model failed on a {width} x {height} picture "
-                                f"({err}); convert the photo to a plain RGB JPEG.") from err
+            raise PictureError(f"MediaPipe's {name} model failed on a {width} x {height} picture "
+                               f"({err}); convert the photo to a plain RGB JPEG.") from err
 
 
 def close_all() -> None:

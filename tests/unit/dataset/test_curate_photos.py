@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from likeness.nodes.dataset import curate as curation
 from likeness.nodes.dataset.curate import count_rules, curate
 from likeness.nodes.dataset.curation_report import key_of, report
-from likeness.nodes.errors import LikenessError
+from likeness.nodes.errors import LikenessError, PictureError
 from likeness.nodes.quality import judge as judging
 from likeness.nodes.quality import look as looking
 from likeness.nodes.quality.look import Seen
@@ -225,6 +226,58 @@ def test_progress_is_told_per_photo_and_may_cancel(load_folder, folder):
 
     with pytest.raises(Cancelled):
         curate(load_folder(folder), Rules(), cancel_at_two)
+
+
+def test_a_model_that_fails_on_one_photo_loses_no_other(load_folder, folder, monkeypatch):
+    photos = load_folder(folder)
+    spoilt = photos.photos[1]
+
+    def fail(file, sha256):
+        if file == spoilt.file:
+            raise PictureError("the model failed on a 1 x 1 picture.")
+        return looking.look(file, sha256)
+
+    monkeypatch.setattr(curation, "look", fail)
+    judged = curate(photos, Rules(), lambda done: None)
+    (reason,) = judged.photos[1].reasons
+    assert reason.rule == "unreadable" and "failed on a 1 x 1 picture" in reason.text
+    assert [photo.verdict for photo in judged.photos].count("keep") == 2
+
+
+def test_a_model_that_cannot_start_is_no_verdict_on_the_photos(load_folder, folder, monkeypatch):
+    def fail(file, sha256):
+        raise LikenessError("MediaPipe cannot start.")
+
+    monkeypatch.setattr(curation, "look", fail)
+    with pytest.raises(LikenessError, match="cannot start"):
+        curate(load_folder(folder), Rules(), lambda done: None)
+
+
+def test_a_cancelled_curation_leaves_the_photos_behind_it_alone(load_folder, folder, monkeypatch):
+    photos = load_folder(folder)
+    many = dataclasses.replace(photos, photos=photos.photos * 40)
+    looked = []
+    monkeypatch.setattr(curation, "look", lambda file, sha256: looked.append(file) or
+                        looking.Seen(None, {"faces": 0.0}))
+
+    def cancel(done):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        curate(many, Rules(), cancel)
+    assert len(looked) <= 2 * curation._WORKERS + 1
+
+
+def test_of_copies_the_less_compressed_one_is_kept(folder, judge, assets):
+    with Image.open(assets / "biden2.jpg") as picture:
+        original = picture.convert("RGB")
+    for path in folder.iterdir():
+        path.unlink()
+    original.save(folder / "b_original.png")
+    original.save(folder / "a_compressed.jpg", quality=30)
+    photos = judge()
+    assert photos["b_original.png"].verdict == "keep"
+    assert rules_of(photos["a_compressed.jpg"]) == ["duplicate"]
 
 
 def test_the_report_counts_and_explains(load_folder, folder, assets):

@@ -16,11 +16,12 @@ from PIL import Image
 from .. import runtime
 from ..cache_limit import limit_cache
 from ..errors import LikenessError
-from ..images import to_image, to_uint8
+from ..images import read_photo, to_image, to_uint8
 from ..schema import SubjectType, TrainingSetType, schema, seed
 from ..sockets import Subject
 from ..tensors import fingerprint, model_key, text_fingerprint
 from . import class_photos, pictures
+from .class_judge import JUDGE, judge_pictures, judged_report, kept
 from .class_photos import DEFAULT_PROMPT, ClassPhoto, ClassPhotoSettings, Studio
 
 _MEGABYTE = 2 ** 20
@@ -79,6 +80,13 @@ class ClassPhotosNode(io.ComfyNode):
                              tooltip="Megabytes that the class photos in this folder may take; the "
                                      "longest unused go first, those of this call never. Raise it "
                                      "when you switch between models or prompts often."),
+                io.Combo.Input("judge_photos", options=list(JUDGE), default=JUDGE[0],
+                               optional=True,
+                               tooltip="Every picture is judged as photos are: no face, several "
+                                       "faces, blurred ..., or the subject's own face. Report "
+                                       "only says so, leave out also trains without the rejected "
+                                       "ones, off saves the time (for classes without a human "
+                                       "face)."),
             ],
             outputs=[
                 TrainingSetType.Output(display_name="class_set",
@@ -98,7 +106,10 @@ class ClassPhotosNode(io.ComfyNode):
                 seed: int, width: int, height: int, steps: int, cfg: float, sampler: str,
                 scheduler: str, guidance: float, subject: Subject | None = None,
                 own_pictures: torch.Tensor | None = None,
-                cache_limit_mb: int = 4096) -> io.NodeOutput:
+                cache_limit_mb: int = 4096, judge_photos: str = JUDGE[0]) -> io.NodeOutput:
+        if judge_photos not in JUDGE:
+            raise LikenessError(f"`judge_photos` must be one of {', '.join(JUDGE)}, got "
+                                f"`{judge_photos}`.")
         noun = subject.class_noun if subject is not None else class_noun.strip()
         settings = ClassPhotoSettings(
             noun, class_photos.prompt_lines(prompt), negative.strip(), count, seed, width, height,
@@ -113,13 +124,14 @@ class ClassPhotosNode(io.ComfyNode):
             images = (to_uint8(image) for image in own_pictures)
             photos = _followed(class_photos.encode(images, settings, studio, folder),
                                len(own_pictures))
-        made = class_photos.class_set(photos, studio, folder, name)
+        used, verdicts = _judged(photos, judge_photos, subject)
+        made = class_photos.class_set(used, studio, folder, name)
         cache = limit_cache(folder, class_photos.files_of(photos, made),
                             cache_limit_mb * _MEGABYTE)
         told = class_photos.report(photos, settings, folder, own_pictures is not None)
-        text = json.dumps({**told, "cache": dataclasses.asdict(cache)}, indent=2)
-        shown = to_image(np.stack([photo.thumbnail for photo in photos
-                                   if photo.thumbnail is not None]))
+        text = json.dumps({**told, "cache": dataclasses.asdict(cache), "judged": verdicts},
+                          indent=2)
+        shown = to_image(np.stack(_thumbnails(used)))
         preview = ui.PreviewImage(shown, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(made, shown, text, ui=preview)
 
@@ -162,6 +174,22 @@ def _studio(model, clip, vae, settings: ClassPhotoSettings) -> Studio:
                   lambda text: pictures.encode_text(clip, text),
                   model_key(model), fingerprint(vae.first_stage_model.state_dict()),
                   text_fingerprint(clip))
+
+
+def _judged(photos: list[ClassPhoto], way: str,
+            subject: Subject | None) -> tuple[list[ClassPhoto], dict | None]:
+    """The photos that train, and the report on all of them."""
+    if way == "off":
+        return photos, None
+    judged = judge_pictures(photos, subject, runtime.progress_callback(len(photos)))
+    leave_out = way == "leave out"
+    return kept(judged) if leave_out else photos, judged_report(judged, leave_out)
+
+
+def _thumbnails(photos: list[ClassPhoto]) -> list[np.ndarray]:
+    """The pictures that are shown; of many photos the chosen ones may all have been left out."""
+    held = [photo.thumbnail for photo in photos if photo.thumbnail is not None]
+    return held or [class_photos.thumbnail(read_photo(photos[0].picture))]
 
 
 def _followed(photos: Iterator[ClassPhoto], total: int) -> list[ClassPhoto]:

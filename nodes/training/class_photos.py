@@ -150,7 +150,7 @@ def encode(images: Iterable[np.ndarray], settings: ClassPhotoSettings, studio: S
         picture = folder / f"{key}.png"
         if not picture.exists():
             write_png(picture, cut)
-        yield ClassPhoto(_item(path, key, text, cut), picture, _thumbnail(cut), reused)
+        yield ClassPhoto(_item(path, key, text, cut), picture, thumbnail(cut), reused)
 
 
 def class_set(photos: Sequence[ClassPhoto], studio: Studio, folder: Path,
@@ -230,10 +230,11 @@ def _photo(path: Path, latent: torch.Tensor, key: str, text: str, studio: Studio
     except OSError:  # absent, or cut off
         pixels = studio.decode(latent)
         write_png(picture, pixels)
-    return ClassPhoto(_item(path, key, text, pixels), picture, _thumbnail(pixels), reused)
+    return ClassPhoto(_item(path, key, text, pixels), picture, thumbnail(pixels), reused)
 
 
-def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+def thumbnail(pixels: np.ndarray) -> np.ndarray:
+    """A picture (H, W, 3) uint8 at most 512 pixels a side."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
     return np.array(picture)

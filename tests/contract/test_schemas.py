@@ -20,6 +20,7 @@ def _nodes() -> list:
 
 NODES = _nodes()
 EXPECTED = {
+    "LikenessCropPhotos", "LikenessCaptionPhotos", "LikenessSavePhotos",
     "LikenessLoadPhotos", "LikenessCuratePhotos", "LikenessSubject", "LikenessPrepareTraining",
     "LikenessSelectPhotos", "LikenessCoach",
     "LikenessLoRARecipe", "LikenessQLoRARecipe", "LikenessDoRARecipe", "LikenessLoHaRecipe",

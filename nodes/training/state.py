@@ -21,8 +21,8 @@ FORMAT = 2
 
 # States of cancelled runs that lie in one folder. Each holds adapters and optimiser, and one whose
 # inputs have changed is never asked for again; three leave room to go back and forth between two
-# settings. Those of a whole model take tens of gigabytes each: beside the newest, which holds a
-# run's last and its best values, others stay only as far as all of them take no more than this.
+# settings. Those of a whole model take tens of gigabytes each: the newest and the one before it
+# stay, so that a short run does not cost a long one that waits, others only within this size.
 KEPT_STATES = 3
 KEPT_BYTES = 8 * 2 ** 30
 
@@ -70,10 +70,11 @@ def _prune(newest: Path) -> None:
     size = newest.stat().st_size
     for place, path in enumerate(others, start=1):
         size += path.stat().st_size
-        if place < KEPT_STATES and size <= KEPT_BYTES:
+        if place == 1 or place < KEPT_STATES and size <= KEPT_BYTES:
             continue
         try:
             path.unlink()
+            logger.info("The state of a cancelled run, %s, made room for newer ones.", path)
             path.with_suffix(".json").unlink(missing_ok=True)  # its note
         except OSError as err:  # held open elsewhere; the next state tries again
             logger.warning("The old training state %s could not be deleted (%s).", path, err)

@@ -464,10 +464,12 @@ def test_of_large_states_only_those_are_kept_that_fit_beside_the_newest(tmp_path
                                                           "middle.json"}
     write("new", 10_000, 1002)
     assert {path.stem for path in tmp_path.iterdir()} == {"middle", "new"}
-    # What is worth keeping most stays, however large it is.
-    write("newest", 40_000, 1003)
-    assert {path.name for path in tmp_path.iterdir()} == {"newest.state", "newest.json"}
-    assert state.read_state(tmp_path / "newest.state").step == 1
+    # The newest and the one before it stay, however large they are.
+    write("large", 40_000, 1003)
+    assert {path.stem for path in tmp_path.iterdir()} == {"new", "large"}
+    write("small", 10, 1004)
+    assert {path.stem for path in tmp_path.iterdir()} == {"large", "small"}
+    assert state.read_state(tmp_path / "large.state").step == 1
 
 
 def test_changed_settings_do_not_pile_up_states(tmp_path):

@@ -6,8 +6,10 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from string import Formatter
 from typing import Any
 
@@ -20,7 +22,8 @@ SUBJECT_WAYS = ("in place of the class word", "in front", "leave")
 
 # Measures of light beyond which a caption speaks of it.
 _SIDE, _TINT = 0.25, 0.25
-_DIM, _BRIGHT = 0.3, 0.72
+_DIM, _BRIGHT = 0.4, 0.7
+_USUAL_KEY = 0.55
 
 
 def captions(photo: Photo, trigger: str, class_noun: str, templates: str = DEFAULT_TEMPLATE,
@@ -87,6 +90,22 @@ def with_subject(text: str, trigger: str, class_noun: str, way: str) -> str:
         if count:
             return replaced
     return f"{subject}, {text}"
+
+
+def with_own_light(photos: Sequence[Photo]) -> tuple[Photo, ...]:
+    """One person's photos with brightness and colour of the light counted from their median.
+
+    Both are measured on the skin, so as they are they say as much of the skin as of the light, and
+    a caption that names them on every photo would keep the skin from being learned.
+    """
+    shifts = {}
+    for name, usual in (("light_key", _USUAL_KEY), ("light_warmth", 0.0)):
+        values = [photo.measures[name] for photo in photos if name in photo.measures]
+        if values:
+            shifts[name] = usual - median(values)
+    return tuple(replace(photo, measures={**photo.measures, **{
+        name: photo.measures[name] + shift for name, shift in shifts.items()
+        if name in photo.measures}}) for photo in photos)
 
 
 def class_words(class_noun: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import LikenessError
 from ..sockets import Photo, PhotoSet, Verdict
-from .caption import SUBJECT_WAYS, captions, with_subject
+from .caption import SUBJECT_WAYS, captions, with_own_light, with_subject
 from .caption_check import Finding, check, without_traits
 from .given import side_car_captions
 from .subject import SubjectSettings
@@ -92,7 +92,7 @@ def describe(photos: PhotoSet, given: Sequence[str] | None, settings: CaptionSet
                             "same `include_unsure`, and let it give one caption per image.")
     beside = side_car_captions(chosen).texts if settings.side_cars else {}
     texts, sources = {}, {}
-    for number, photo in enumerate(chosen):
+    for number, photo in enumerate(with_own_light(chosen)):
         own = photo.caption if settings.existing == "keep" else ""
         known = (("captions", " ".join(str(given[number]).split()) if given is not None else ""),
                  ("side-car", beside.get(photo.name, "")), ("photo", own))

@@ -17,7 +17,7 @@ from ..images import reread_photo, to_image
 from ..sockets import Photo, Subject, TrainingItem, TrainingSet
 from ..tensors import read_latent
 from .cache import FORMAT, Encoders, cached_latent, cached_text, caption_key, content_key
-from .caption import captions, class_caption, shuffled
+from .caption import captions, class_caption, shuffled, with_own_light
 from .crop import Crop, cut, cut_mask, make_buckets
 from .given import GivenCaptions
 from .level import frame
@@ -93,7 +93,8 @@ def prepare(subject: Subject, settings: PrepareSettings, encoders: Encoders, fol
             what was encoded by then is kept and reused.
     """
     views = [view for photo in subject.references for view in _views(photo, settings.mirror)]
-    wordings = [_describe(photo, subject, settings, given or GivenCaptions()) for photo, _ in views]
+    wordings = [_describe(photo, subject, settings, given or GivenCaptions())
+                for photo in with_own_light([photo for photo, _ in views])]
     texts = {"": ""}
     texts |= {caption_key(text): text for wording in wordings for text in wording.texts}
     conditionings = {}
@@ -120,7 +121,10 @@ def _views(photo: Photo, mirror: bool) -> list[tuple[Photo, bool]]:
     pose = dataclasses.replace(photo.face.pose, yaw=-photo.face.pose.yaw,
                                roll=-photo.face.pose.roll)
     face = dataclasses.replace(photo.face, pose=pose)
-    return [(photo, False), (dataclasses.replace(photo, face=face), True)]
+    measures = dict(photo.measures)
+    if "light_side" in measures:
+        measures["light_side"] = -measures["light_side"]
+    return [(photo, False), (dataclasses.replace(photo, face=face, measures=measures), True)]
 
 
 def _describe(photo: Photo, subject: Subject, settings: PrepareSettings,

@@ -154,5 +154,5 @@ def test_the_limit_of_strangers_moves_with_its_input(host, assets):
 def test_the_room_offers_its_nodes():
     ids = [node.GET_SCHEMA().node_id for node in NODES]
     assert ids == ["LikenessLoadPhotos", "LikenessCuratePhotos", "LikenessSelectPhotos",
-                   "LikenessCoach", "LikenessCropPhotos", "LikenessCaptionPhotos", "LikenessSavePhotos",
-                   "LikenessSubject", "LikenessPrepareTraining"]
+                   "LikenessCoach", "LikenessCropPhotos", "LikenessCaptionPhotos",
+                   "LikenessSavePhotos", "LikenessSubject", "LikenessPrepareTraining"]

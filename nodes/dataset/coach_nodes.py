@@ -45,7 +45,7 @@ class LikenessSelectPhotos(io.ComfyNode):
             ],
             outputs=[
                 PhotoSetType.Output(display_name="photos",
-                                    tooltip="All photos; those passed over are rejected by the "
+                                    tooltip="All photos; those not picked are rejected by the "
                                             "rule not_selected, behind the curation's reasons."),
                 io.Image.Output(display_name="sheet", tooltip="The picked photos in their order, "
                                                               "then those passed over, with why."),

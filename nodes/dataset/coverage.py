@@ -14,6 +14,7 @@ from ..sockets import Photo, PhotoSet, Verdict
 from .variety import effective_number, expression_of, face_height, score_of, traits_of
 
 FEW, MANY = 7, 25  # photos: fewer teach little, more teach what is already known
+_SHUT = 0.6  # eyes_closed: clearly shut; curation doubts from 0.45, where narrow eyes begin
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ SCENES = Need("background", (), 3, "what stands behind in every photo is learned
 
 
 def usable(photos: PhotoSet, include_unsure: bool = False) -> tuple[Photo, ...]:
-    """The photos that count: kept ones with a face, unsure ones too if asked, open eyes only.
+    """The photos that count: kept ones with a face, and unsure ones too if asked.
+
+    Unsure photos with shut eyes do not count, unless the user gave that verdict.
 
     Raises:
         LikenessError: the photos are not curated.
@@ -158,13 +161,16 @@ def usable(photos: PhotoSet, include_unsure: bool = False) -> tuple[Photo, ...]:
                             "Photos instead of Load Photos.")
     wanted = {Verdict.KEEP, Verdict.UNSURE} if include_unsure else {Verdict.KEEP}
     return tuple(photo for photo in photos.photos
-                 if photo.verdict in wanted and photo.face is not None and not _blinks(photo))
+                 if photo.verdict in wanted and photo.face is not None and not blinks(photo))
 
 
-def _blinks(photo: Photo) -> bool:
+def blinks(photo: Photo) -> bool:
+    """Whether a photo is in doubt and its eyes are shut; what is kept is beyond doubt."""
+    if photo.verdict is not Verdict.UNSURE or photo.overridden or photo.face is None:
+        return False
     shape = photo.face.expression
     blink = (shape.get("eyeBlinkLeft", 0.0) + shape.get("eyeBlinkRight", 0.0)) / 2
-    return photo.measures.get("eyes_closed", blink) > 0.6
+    return photo.measures.get("eyes_closed", blink) > _SHUT
 
 
 def measure(photos: Sequence[Photo]) -> Coverage:

@@ -15,7 +15,7 @@ from ..quality.rules import Rules
 from ..sockets import Photo, PhotoSet, Reason, Verdict
 from .duplicates import find_duplicates, quality
 from .identity_clusters import Pick, pick_faces, stranger_reasons
-from .overrides import BY_HAND, NO_OVERRIDES, SAID, Override, Overrides, overridden
+from .overrides import NO_OVERRIDES, Override, Overrides, earlier, overridden
 
 _SEVERITY = {Verdict.KEEP: 0, Verdict.UNSURE: 1, Verdict.REJECT: 2}
 # Faces that these rules reject say little about who is in the picture.
@@ -24,17 +24,19 @@ _WORKERS = min(4, os.cpu_count() or 1)  # decoding and the models run outside th
 
 
 def curate(photos: PhotoSet, rules: Rules, on_photo: Callable[[int], None],
-           overrides: Overrides = NO_OVERRIDES) -> PhotoSet:
+           overrides: Overrides = NO_OVERRIDES,
+           check: Callable[[], None] = lambda: None) -> PhotoSet:
     """Give every photo a verdict and its reasons; never raises for what a photo shows.
 
     Args:
         on_photo: called with the number of finished photos; may raise to cancel.
         overrides: the user's own verdicts, which stand above the judge's.
+        check: called now and then while photos are compared; may raise to cancel.
     """
     examined = _examine_all(photos.photos, on_photo)
     looked = [found for found, _ in examined]
     unreadable = [wrong for _, wrong in examined]
-    given = [overrides.verdicts.get(photo.name) or _earlier(photo) for photo in photos.photos]
+    given = [overrides.verdicts.get(photo.name) or earlier(photo) for photo in photos.photos]
     turned_down = {place for place, one in enumerate(given)
                    if one is not None and one.verdict is Verdict.REJECT}
     # Whom the user turns down does not decide who the person is.
@@ -45,7 +47,7 @@ def curate(photos: PhotoSet, rules: Rules, on_photo: Callable[[int], None],
                for one, wrong in zip(seen, unreadable, strict=True)]
     for mine, stranger in zip(reasons, stranger_reasons(picks, stands_out, rules), strict=True):
         mine += [stranger] if stranger else []
-    _flag_duplicates(photos.photos, seen, reasons, given, rules)
+    _flag_duplicates(photos.photos, seen, reasons, given, rules, check)
     judged = [overridden(_judged(photo, one, mine, pick), own) for photo, one, mine, pick, own
               in zip(photos.photos, seen, reasons, picks, given, strict=True)]
     return replace(photos, photos=tuple(judged))
@@ -61,14 +63,6 @@ def count_rules(photos: PhotoSet) -> dict[str, int]:
     """How many photos each rule spoke against, most first."""
     return dict(Counter(reason.rule for photo in photos.photos
                         for reason in photo.reasons).most_common())
-
-
-def _earlier(photo: Photo) -> Override | None:
-    """The user's verdict that a photo brings from an earlier curation."""
-    if not photo.overridden or photo.verdict is None:
-        return None
-    why = next((reason.text for reason in photo.reasons if reason.rule == BY_HAND), "")
-    return Override(photo.verdict, why.removeprefix(SAID))
 
 
 def _examine_all(photos: Sequence[Photo], on_photo: Callable[[int], None],
@@ -124,19 +118,19 @@ def _faceless(reasons: Sequence[Reason]) -> bool:
 
 def _flag_duplicates(photos: Sequence[Photo], seen: Sequence[Seen | None],
                      reasons: Sequence[list[Reason]], given: Sequence[Override | None],
-                     rules: Rules) -> None:
+                     rules: Rules, check: Callable[[], None]) -> None:
     """Of shots that are the same, keep the best one, or the one that the user keeps."""
+    kept = [own is not None and own.verdict is Verdict.KEEP for own in given]
     severity = [_SEVERITY[own.verdict if own else verdict_of(mine)]
                 for own, mine in zip(given, reasons, strict=True)]
     candidates = [place for place, one in enumerate(seen) if one is not None
                   and one.pattern is not None and severity[place] < _SEVERITY[Verdict.REJECT]]
-    # The user's before the judge's, kept before unsure, then the best.
-    candidates.sort(key=lambda place: (given[place] is None, severity[place],
+    # What the user keeps comes first, then what is kept before what is unsure, then the best.
+    candidates.sort(key=lambda place: (not kept[place], severity[place],
                                        -quality(photos[place], seen[place]), place))
-    for place, (twin, mirrored) in find_duplicates(seen, candidates, rules).items():
+    for place, (twin, mirrored) in find_duplicates(seen, candidates, rules, check).items():
         name = photos[twin].name
-        better = ("which you keep" if given[twin] is not None
-                  else "which is larger or sharper or shows more")
+        better = "which you keep" if kept[twin] else "which is the better picture of it"
         reasons[place].append(Reason(
             "duplicate", f"{'The mirror image of' if mirrored else 'The same shot as'} {name}, "
                          f"{better}."))

@@ -98,6 +98,25 @@ def overridden(photo: Photo, override: Override | None) -> Photo:
                    reasons=(*photo.reasons, *own))
 
 
+def set_aside(photo: Photo, reason: Reason) -> Photo:
+    """Reject a photo for a reason that is not the user's, whose own word stays readable in it."""
+    kept = any(mine.rule == BY_HAND for mine in photo.reasons)
+    own = () if kept or not photo.overridden or photo.verdict is None else (
+        Reason(BY_HAND, f"{SAID}{photo.verdict.value}.", photo.verdict),)
+    return replace(photo, verdict=Verdict.REJECT, overridden=False,
+                   reasons=(*photo.reasons, *own, reason))
+
+
+def earlier(photo: Photo) -> Override | None:
+    """The user's verdict that a photo brings along, also one that was set aside since."""
+    said = next((reason for reason in photo.reasons if reason.rule == BY_HAND), None)
+    verdict = photo.verdict if photo.overridden else said and said.verdict
+    if verdict is None:
+        return None
+    why = said.text.removeprefix(SAID) if said else ""
+    return Override(verdict, "" if why == f"{verdict.value}." else why)
+
+
 def _file_text(path: Path) -> str:
     try:
         if not path.is_file():

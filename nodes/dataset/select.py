@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import LikenessError
 from ..sockets import Photo, PhotoSet, Reason, Verdict
-from .coverage import AXES, Coverage, measure, usable
+from .coverage import AXES, Coverage, blinks, measure, usable
+from .overrides import set_aside
 from .sheet import BLUE, GREEN, Card, draw_sheet
 from .variety import Traits, similarity, take, traits_of
 
@@ -72,12 +73,13 @@ def select(photos: PhotoSet, count: int, quality_weight: float = 0.3,
                             "nothing to select from; look at the curation's reasons.")
     traits = traits_of(able)
     quality = quality_weight * np.array([quality_of(photo) for photo in able])
-    own = np.array([photo.overridden for photo in able])
+    own = np.array([_is_own(photo) for photo in able])
     picked = _greedy(traits, quality, own, min(count, len(able)), on_photo)
     choices = _explained(able, traits, picked)
     passed = {choice.photo.name: choice.text for choice in choices if not choice.place}
-    marked = tuple(_passed(photo, passed[photo.name]) if photo.name in passed else photo
-                   for photo in photos.photos)
+    passed |= {photo.name: text for photo, text in _left_out(photos, able)}
+    marked = tuple(set_aside(photo, Reason(PASSED, passed[photo.name]))
+                   if photo.name in passed else photo for photo in photos.photos)
     return Selection(replace(photos, photos=marked), choices,
                      measure([able[place] for place, _ in picked]))
 
@@ -157,7 +159,7 @@ def measure_bins(photos: Sequence[Photo]) -> dict[tuple[str, str], list[int]]:
 def _why_picked(photos: Sequence[Photo], place: int,
                 bins: dict[tuple[str, str], list[int]]) -> str:
     photo = photos[place]
-    if photo.overridden:
+    if _is_own(photo):
         return "You kept it yourself."
     own = [key for key, members in bins.items() if place in members and key[0] in _NOTABLE]
     own.sort(key=lambda key: (len(bins[key]), _NOTABLE.index(key[0])))
@@ -196,9 +198,23 @@ def _why_passed(photo: Photo, twin: Photo, alike: float) -> str:
     return f"Like {twin.name}, {worse}."
 
 
-def _passed(photo: Photo, text: str) -> Photo:
-    return replace(photo, verdict=Verdict.REJECT,
-                   reasons=(*photo.reasons, Reason(PASSED, text)))
+def _is_own(photo: Photo) -> bool:
+    return photo.overridden and photo.verdict is Verdict.KEEP
+
+
+def _left_out(photos: PhotoSet, able: Sequence[Photo]) -> list[tuple[Photo, str]]:
+    """The photos that are not rejected yet and still were not picked from, and why."""
+    counted = {photo.name for photo in able}
+    return [(photo, _why_left_out(photo)) for photo in photos.photos
+            if photo.name not in counted and photo.verdict is not Verdict.REJECT]
+
+
+def _why_left_out(photo: Photo) -> str:
+    if photo.face is None:
+        return "No face is known in it."
+    if blinks(photo):
+        return "The eyes are shut; keep it by hand to have it picked."
+    return "The curation is unsure about it, and `include_unsure` is off."
 
 
 def selection_sheet(selection: Selection) -> np.ndarray:
@@ -222,6 +238,8 @@ def report(selection: Selection, before: PhotoSet) -> dict[str, Any]:
         "picked": [_entry(choice, verdicts) for choice in selection.picked],
         "passed": [_entry(choice, verdicts) for choice in selection.choices if not choice.place],
         "not_usable": [photo.name for photo in before.photos if photo.name not in chosen],
+        "left_out": {photo.name: text for photo, text in
+                     _left_out(before, [choice.photo for choice in selection.choices])},
         "diversity": round(selection.coverage.diversity, 1),
         "different_photos": round(selection.coverage.effective, 2),
     }

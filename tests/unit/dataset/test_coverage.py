@@ -111,14 +111,21 @@ def test_essential_lacks_come_first_and_end_when_supplied(posed, different):
     assert not coverage.measure(different).missing
 
 
-def test_closed_eyes_and_refused_photos_do_not_count(posed):
-    photos = [posed("a"), posed("blink", eyeBlink=0.9),
+def test_doubted_closed_eyes_and_refused_photos_do_not_count(posed):
+    photos = [posed("a"), dataclasses.replace(posed("blink", eyeBlink=0.9),
+                                              verdict=Verdict.UNSURE),
               dataclasses.replace(posed("no"), verdict=Verdict.REJECT),
               dataclasses.replace(posed("maybe"), verdict=Verdict.UNSURE)]
     names = [photo.name for photo in coverage.usable(PhotoSet(tuple(photos)))]
     assert names == ["a"]
     names = [photo.name for photo in coverage.usable(PhotoSet(tuple(photos)), include_unsure=True)]
     assert names == ["a", "maybe"]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.KEEP, Verdict.UNSURE])
+def test_closed_eyes_count_where_the_user_says_so(posed, verdict):
+    own = dataclasses.replace(posed("blink", eyeBlink=0.9), verdict=verdict, overridden=True)
+    assert coverage.usable(PhotoSet((own,)), include_unsure=True) == (own,)
 
 
 def test_photos_without_verdicts_are_refused(posed):

@@ -8,8 +8,11 @@ import time
 import numpy as np
 import pytest
 from likeness.nodes.dataset import select
+from likeness.nodes.dataset.curate import curate
+from likeness.nodes.dataset.overrides import Override, Overrides
 from likeness.nodes.dataset.variety import similarity, traits_of
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import PhotoSet, Reason, Verdict
 
 
@@ -93,6 +96,63 @@ def test_photos_that_the_user_kept_come_first(crowd):
     selection = select.select(PhotoSet((own, *crowd.photos[1:])), 2)
     assert names(selection)[0] == own.name
     assert selection.picked[0].text == "You kept it yourself."
+
+
+def test_an_own_doubt_is_not_an_own_keep(crowd):
+    doubted = dataclasses.replace(crowd.photos[0], overridden=True, verdict=Verdict.UNSURE)
+    selection = select.select(PhotoSet((doubted, *crowd.photos[1:])), 3, include_unsure=True)
+    assert doubted.name not in names(selection)
+    assert all(choice.text != "You kept it yourself." for choice in selection.choices)
+
+
+@pytest.mark.parametrize("why", ["", "my favourite"])
+def test_a_passed_photo_is_the_users_keep_again_when_it_is_judged_anew(folder, load_folder, why):
+    photos = load_folder(folder)
+    own = Overrides({photo.name: Override(Verdict.KEEP, why) for photo in photos.photos})
+    judged = curate(photos, Rules(), lambda done: None, own)
+    selected = select.select(judged, 1).photos
+    passed = [photo for photo in selected.photos if photo.verdict is Verdict.REJECT]
+    assert len(passed) == 2 and not any(photo.overridden for photo in passed)
+    again = curate(selected, Rules(), lambda done: None)
+    assert [(photo.verdict, photo.overridden) for photo in again.photos] == [("keep", True)] * 3
+    assert [photo.reasons for photo in again.photos] == [photo.reasons for photo in judged.photos]
+
+
+def test_only_the_picked_photos_stay_in(posed):
+    """Unsure ones, ones with shut eyes and ones without a face are turned down with a reason."""
+    unsure = dataclasses.replace(posed("unsure"), verdict=Verdict.UNSURE)
+    shut = dataclasses.replace(posed("shut"), verdict=Verdict.UNSURE,
+                               measures={**unsure.measures, "eyes_closed": 0.9})
+    photos = PhotoSet((posed("a", sharpness=300), posed("b"), unsure, shut,
+                       dataclasses.replace(posed("faceless"), face=None)))
+    selection = select.select(photos, 1)
+    assert [photo.name for photo in selection.photos.photos
+            if photo.verdict is not Verdict.REJECT] == ["a"]
+    said = select.report(selection, photos)["left_out"]
+    assert set(said) == {"unsure", "shut", "faceless"}
+    assert said["shut"].startswith("The eyes are shut") and "include_unsure" in said["unsure"]
+    marked = {photo.name: photo for photo in select.select(photos, 1, 0.3, True).photos.photos}
+    assert marked["shut"].reasons[-1].text == said["shut"]
+
+
+def test_shut_eyes_that_the_user_kept_are_picked(posed):
+    shut = dataclasses.replace(posed("shut", yaw=30), overridden=True, measures={
+        **posed("shut").measures, "eyes_closed": 0.9})
+    selection = select.select(PhotoSet((posed("a"), shut)), 1)
+    assert names(selection) == ["shut"] == [photo.name for photo in selection.photos.kept]
+
+
+@pytest.mark.parametrize(("low", "high"), [
+    ({"face_width": 96}, {"face_width": 150}), ({"face_width": 300}, {"face_width": 512}),
+    ({"sharpness": 40}, {"sharpness": 80}), ({"sharpness": 200}, {"sharpness": 400})])
+def test_quality_rises_with_size_and_sharpness(posed, low, high):
+    assert select.quality_of(posed("a", **low)) < select.quality_of(posed("b", **high)) - 0.05
+
+
+def test_quality_ends_where_more_shows_no_more(posed):
+    best = select.quality_of(posed("a", sharpness=400, face_width=512))
+    assert best == 1 == select.quality_of(posed("b", sharpness=900, face_width=2000))
+    assert select.quality_of(posed("c", sharpness=40, face_width=96)) == 0
 
 
 def test_nothing_usable_and_no_count_are_one_sentence(posed):

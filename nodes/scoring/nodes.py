@@ -187,7 +187,8 @@ def write_report(ranked: list[Score], measure: Yardstick, axes: Axes,
     number = reports.next_number(output / subfolder, "scores")
     file = output / subfolder / f"scores_{number:05}.json"
     report = reports.build(
-        ranked, measure, axes, [output / place["subfolder"] / place["filename"] for place in saved],
+        ranked, pictures, measure, axes,
+        [output / place["subfolder"] / place["filename"] for place in saved],
         {"report": str(file), "sheet": str(file.with_suffix(".png"))}, second)
     sheet = draw_sheet(report, pictures)
     reports.write_png(file.with_suffix(".png"), sheet)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import FaceNotFoundError, LikenessError
-from ..faces.embed import embed, similarity
+from ..errors import LikenessError
 from ..quality.look import face_pattern
 from ..quality.rules import Rules
 from ..sockets import Verdict
 from .axes import Axes
-from .report import LikenessReport
+from .report import LikenessReport, picture_print
 from .score import Score
 
 VERDICTS = ("keep", "keep or unsure", "any scored")
 QUALITIES = ("no objection", "not rejected", "any")
-SAME_FACE = 0.99  # similarity of one face measured twice; another picture stays below
 
 
 @dataclass(frozen=True)
@@ -112,19 +111,21 @@ def patterns_of(pictures: Sequence[np.ndarray],
 def order_of(report: LikenessReport, pictures: Sequence[np.ndarray]) -> list[int]:
     """Where each picture of a report lies among `pictures`, by its number in the scored batch.
 
-    Pictures may come as they were scored, or in the report's ranking.
+    Pictures are told by their content, so they may come in any order.
 
     Raises:
-        LikenessError: they are others.
+        LikenessError: they are others, more or fewer.
     """
-    ranked = [score.index for score in report.scores]
-    if len(pictures) == len(ranked):
-        place = [ranked.index(index) for index in range(len(ranked))]
-        for order in (list(range(len(ranked))), place):
-            if _same_faces(report, pictures, order):
-                return order
-    raise LikenessError(f"The report is of other pictures than the {len(pictures)} in `images`; "
-                        "connect both to the same Likeness Score, or leave the report away.")
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, pixels in enumerate(pictures):
+        places[picture_print(pixels)].append(place)
+    known = sorted(zip((score.index for score in report.scores), report.prints, strict=True))
+    order = [places[content].pop(0) for _, content in known if places[content]]
+    if len(order) < len(known) or len(pictures) != len(known):
+        raise LikenessError(f"The report is of other pictures than the {len(pictures)} in "
+                            "`images`; connect both to the same Likeness Score, or leave the "
+                            "report away.")
+    return order
 
 
 def as_json(choices: Sequence[Choice], rules: PickRules, report: LikenessReport) -> dict[str, Any]:
@@ -194,20 +195,6 @@ def _repeats(score: Score, picks: Sequence[int], patterns: Mapping[int, np.ndarr
             return "repeat", (f"Nearly the same face picture as image {other + 1}: {bits} of 64 "
                               f"bits differ, fewer than {rules.min_difference}.")
     return None
-
-
-def _same_faces(report: LikenessReport, pictures: Sequence[np.ndarray],
-                order: Sequence[int]) -> bool:
-    """Whether the best, a middle and the worst scored face are found again."""
-    scored = [score for score in report.scores if score.embedding is not None]
-    for found in (*scored[:1], *scored[len(scored) // 2:][:1], *scored[-1:]):
-        try:
-            again = embed(pictures[order[found.index]], found.face, report.backend)
-        except FaceNotFoundError:
-            return False
-        if similarity(again, found.embedding, report.backend) < SAME_FACE:
-            return False
-    return True
 
 
 def _pictures(count: int) -> str:

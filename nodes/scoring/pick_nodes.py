@@ -139,7 +139,9 @@ def scored(pictures: list[np.ndarray], subject: Subject, backend: str) -> Likene
     measure = yardstick(subject, backend)
     scores = score_pictures(pictures, measure,
                             on_item=runtime.progress_callback(len(pictures)))
-    return reports.build(rank(scores), measure, measure_axes(pictures, scores, measure))
+    ranked = rank(scores)
+    return reports.build(ranked, [pictures[score.index] for score in ranked], measure,
+                         measure_axes(pictures, scores, measure))
 
 
 def _check_subject(report: LikenessReport, subject: Subject) -> None:

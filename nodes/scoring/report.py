@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ..faces import backends
@@ -37,6 +39,7 @@ class LikenessReport:
     files: tuple[Path, ...]  # absolute, in the order of `scores`; empty when nothing was saved
     data: dict[str, Any]  # what the JSON file says
     axes: Axes
+    prints: tuple[str, ...]  # `picture_print` of each picture, in the order of `scores`
     second: SecondOpinion | None = None
 
     @property
@@ -45,13 +48,14 @@ class LikenessReport:
         return sum(score.verdict is Verdict.KEEP for score in self.scores)
 
 
-def build(ranked: Sequence[Score], measure: Yardstick, axes: Axes, files: Sequence[Path] = (),
-          places: dict[str, str] | None = None,
+def build(ranked: Sequence[Score], pictures: Sequence[np.ndarray], measure: Yardstick, axes: Axes,
+          files: Sequence[Path] = (), places: dict[str, str] | None = None,
           second: SecondOpinion | None = None) -> LikenessReport:
     """Write down a ranking.
 
     Args:
         ranked: from `rank`.
+        pictures: (H, W, 3) uint8 RGB in the same order.
         axes: from `measure_axes` on the same batch: likeness is never reported alone.
         files: absolute paths of the saved pictures in the same order, or none.
         places: further entries, such as where the report and the sheet lie.
@@ -72,7 +76,14 @@ def build(ranked: Sequence[Score], measure: Yardstick, axes: Axes, files: Sequen
         **(places or {}),
     }
     return LikenessReport(measure.subject.name, measure.backend, tuple(ranked),
-                          measure.calibration, tuple(files), data, axes, second)
+                          measure.calibration, tuple(files), data, axes,
+                          tuple(picture_print(pixels) for pixels in pictures), second)
+
+
+def picture_print(pixels: np.ndarray) -> str:
+    """Tells a picture (H, W, 3) uint8 from every other."""
+    return hashlib.sha256(str(pixels.shape).encode()
+                          + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def _recogniser(id: str) -> dict[str, str]:

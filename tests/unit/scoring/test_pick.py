@@ -107,16 +107,34 @@ def test_a_batch_without_a_face_has_no_best_one(batch, report):
         best_one(choices, faceless)
 
 
-def test_pictures_in_either_order_are_recognised_and_others_refused(batch, report):
-    ranked = [score.index for score in report.scores]
+def test_pictures_are_found_in_any_order_and_others_refused(batch, report):
     assert order_of(report, batch) == list(range(5))
-    in_rank = [batch[index] for index in ranked]
-    assert [in_rank[place] is batch[index]
-            for index, place in enumerate(order_of(report, in_rank))] == [True] * 5
+    for order in ([score.index for score in report.scores], [1, 0, 2, 3, 4], [4, 3, 2, 1, 0]):
+        given = [batch[index] for index in order]
+        assert [given[place] is batch[index]
+                for index, place in enumerate(order_of(report, given))] == [True] * 5
+    for other in (batch[:4], [*batch, batch[0]], [*batch[:4], batch[3]]):
+        with pytest.raises(LikenessError, match="other pictures"):
+            order_of(report, other)
+
+
+def test_a_ranking_whose_best_middle_and_worst_stay_in_place_is_not_taken_for_the_batch(
+        pictures, obama):
+    first = [pictures[name] for name in ("obama", "obama3", "biden", "biden2", "astronaut")]
+    ranked = [score.index for score in scored(first, obama, "dlib").scores]
+    batch = [first[ranked[place]] for place in (0, 3, 2, 1, 4)]
+    report = scored(batch, obama, "dlib")
+    assert [score.index for score in report.scores] == [0, 3, 2, 1, 4]
+    given = [batch[score.index] for score in report.scores]
+    assert order_of(report, given) == [0, 3, 2, 1, 4]
+
+
+def test_pictures_that_nobody_is_on_are_told_apart_too(pictures, obama):
+    batch = [np.full((600, 600, 3), grey, np.uint8) for grey in (100, 120, 140)]
+    report = scored(batch, obama, "dlib")
+    assert order_of(report, [batch[2], batch[0], batch[1]]) == [1, 2, 0]
     with pytest.raises(LikenessError, match="other pictures"):
-        order_of(report, [batch[1], batch[0], *batch[2:]])
-    with pytest.raises(LikenessError, match="other pictures"):
-        order_of(report, batch[:4])
+        order_of(report, [batch[0], batch[1], pictures["nobody"] + 1])
 
 
 def test_an_unknown_choice_is_refused():

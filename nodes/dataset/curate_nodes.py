@@ -106,7 +106,8 @@ class LikenessCuratePhotos(io.ComfyNode):
                       stranger=(round(max_distance - _UNSURE_BAND, 4), max_distance),
                       duplicate_bits=duplicate_bits, training_size=training_size)
         own = read_overrides(overrides, photos.photos)
-        judged = curate(photos, rules, runtime.progress_callback(len(photos.photos)), own)
+        judged = curate(photos, rules, runtime.progress_callback(len(photos.photos)), own,
+                        runtime.throw_if_cancelled)
         file = runtime.output_directory() / "likeness" / f"curation-{key_of(judged, rules)}.json"
         data = {**report(judged, rules, own.notes), "report": str(file)}
         sheet = curation_sheet(judged, data["summary"])

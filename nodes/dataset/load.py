@@ -18,8 +18,8 @@ HEIF = frozenset({".heic", ".heif"})
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | HEIF
 
 # What Pillow's readers raise on damaged files, beside OSError.
-_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError,
-            MemoryError, Image.DecompressionBombError)
+DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError,
+           MemoryError, Image.DecompressionBombError)
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -75,7 +75,7 @@ def read_record(file: Path, name: str) -> Photo:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         with Image.open(file) as picture:
             width, height = to_rgb(picture).size
-    except _DAMAGED as err:
+    except DAMAGED as err:
         detail = str(err).replace(str(file), file.name).rstrip(".")
         return _unreadable(file, name, f"The file cannot be read as a photo ({detail}); export it "
                                        "again as JPEG or PNG.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..images import to_rgb
 from ..sockets import Photo, PhotoSet, Verdict
+from .load import DAMAGED
 
 _PICTURE = 320  # pixels: the square on a card that holds the photo
 _INSET = 9  # keeps the photo clear of the rounded frame
@@ -20,6 +23,7 @@ _HEAD = 54
 _NOTE = 18
 _FRAME = 5
 _MOST = 120  # cards of a curation
+_UNREADABLE = "cannot be read"
 _BY_HAND = {"by_hand", "not_overridden"}
 _GROUND, _CARD, _TEXT, _FAINT = (18, 20, 24), (32, 35, 41), (236, 238, 241), (168, 174, 184)
 GREEN, AMBER, RED, BLUE = (63, 185, 96), (226, 160, 40), (235, 84, 76), (84, 152, 240)
@@ -76,8 +80,9 @@ def _card(photo: Photo) -> Card:
 
 def _praise(photo: Photo) -> str:
     width, yaw = photo.measures.get("face_width", 0.0), photo.face.pose.yaw if photo.face else 0.0
-    side = "to the left" if yaw < 0 else "to the right"
-    turned = "facing the camera" if abs(yaw) < 8 else f"turned {abs(yaw):.0f} degrees {side}"
+    side = "left" if yaw < 0 else "right"
+    turned = ("facing the camera" if abs(yaw) < 8
+              else f"turned {abs(yaw):.0f} degrees to the {side} of the picture")
     return f"Face {width:.0f} pixels wide, {turned}."
 
 
@@ -119,9 +124,8 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int
 
 def _draw_photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
     picture = _thumbnail(card.photo)
-    if picture is None:
-        draw.text((x + _PICTURE / 2, y + _PICTURE / 2), "cannot be read", _FAINT, _font(20),
-                  anchor="mm")
+    if isinstance(picture, str):
+        draw.text((x + _PICTURE / 2, y + _PICTURE / 2), picture, _FAINT, _font(20), anchor="mm")
         return
     if card.dimmed:
         picture = Image.blend(picture, Image.new("RGB", picture.size, _CARD), 0.35)
@@ -135,16 +139,19 @@ def _draw_photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: in
         draw.rectangle((x0, y0, x1, y1), None, card.colour, 2)
 
 
-def _thumbnail(photo: Photo) -> Image.Image | None:
-    """A small upright copy; a photo that cannot be drawn has its reason in the text."""
+def _thumbnail(photo: Photo) -> Image.Image | str:
+    """A small upright copy, or in a few words why there is none."""
     if not photo.sha256:
-        return None
+        return _UNREADABLE
     try:
-        with Image.open(photo.file) as picture:
+        data = photo.file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != photo.sha256:
+            return "was changed since"
+        with Image.open(io.BytesIO(data)) as picture:
             picture.draft("RGB", (2 * _PICTURE, 2 * _PICTURE))  # JPEGs decode smaller and faster
             small = to_rgb(picture)
-    except (OSError, ValueError):
-        return None
+    except DAMAGED:
+        return _UNREADABLE
     side = _PICTURE - 2 * _INSET
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small

@@ -36,6 +36,9 @@ _ADVICE = {
     "duplicate": "add different shots",
     "somebody_else": "remove other people's photos",
     "unreadable": "export them as JPEG",
+    "by_hand": "take back your own verdicts",
+    "not_overridden": "use photos that show the face",
+    "not_selected": "select more photos",
 }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from .scene import describe
 RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
 MAX_FACES = 6  # that are measured in one photo
 _SIZEABLE = 0.25  # of the largest face's width; smaller ones are passers-by
-_KEPT = 8192  # photos that stay measured; one takes about 20 kB
+_KEPT_BYTES = 256 * 2 ** 20  # of measured photos; one takes about 20 kB
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +45,58 @@ class Seen:
         return () if self.face is None else (replace(self, others=()), *self.others)
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def look(file: Path, sha256: str) -> Seen:
     """Measure a photo file; kept by content, so that changing a rule costs nothing.
 
     Raises:
         OSError: the file cannot be read any more, or holds something else by now.
     """
-    return look_at(_read(file, sha256))
+    return _kept.get(sha256) or _kept.put(sha256, look_at(_read(file, sha256)))
+
+
+def forget_photos() -> None:
+    """Measure every photo anew from here on."""
+    _kept.clear()
+
+
+class _Kept:
+    """What photos show by their content; the least recently asked for are forgotten first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._bytes = most_bytes, 0
+        self._held: OrderedDict[str, Seen] = OrderedDict()
+        self._lock = threading.Lock()  # curation looks at several photos at once
+
+    def get(self, sha256: str) -> Seen | None:
+        with self._lock:
+            if sha256 in self._held:
+                self._held.move_to_end(sha256)
+            return self._held.get(sha256)
+
+    def put(self, sha256: str, seen: Seen) -> Seen:
+        with self._lock:
+            if sha256 not in self._held:  # another thread may have been quicker
+                self._held[sha256] = seen
+                self._bytes += _size_of(seen)
+            while self._bytes > self._most and len(self._held) > 1:
+                self._bytes -= _size_of(self._held.popitem(last=False)[1])
+        return seen
+
+    def clear(self) -> None:
+        with self._lock:
+            self._held.clear()
+            self._bytes = 0
+
+
+_kept = _Kept(_KEPT_BYTES)
+
+
+def _size_of(seen: Seen) -> int:
+    """Bytes that a record takes, its arrays and about a hundred floats by name."""
+    face = (seen.face.landmarks, seen.face.mesh) if seen.face else ()
+    arrays = (*face, seen.embedding, seen.pattern, seen.scene, seen.mirrored)
+    return 8192 + sum(array.nbytes for array in arrays if array is not None) \
+        + sum(map(_size_of, seen.others))
 
 
 def look_at(pixels: np.ndarray) -> Seen:

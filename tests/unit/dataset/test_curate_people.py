@@ -15,6 +15,7 @@ from likeness.nodes.dataset.curation_report import report, shown
 from likeness.nodes.dataset.duplicates import find_duplicates
 from likeness.nodes.dataset.identity_clusters import group, pairwise, pick_faces
 from likeness.nodes.dataset.sheet import curation_sheet
+from likeness.nodes.quality import look as looking
 from likeness.nodes.quality.look import Seen
 from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import Face, HeadPose, Photo, PhotoSet
@@ -146,7 +147,7 @@ def test_a_file_that_changed_since_loading_is_not_judged_as_the_old_one(load_fol
                                                                        assets):
     photos = load_folder(folder)
     (folder / "good_obama.jpg").write_bytes((assets / "astronaut.jpg").read_bytes())
-    curation.look.cache_clear()
+    looking.forget_photos()
     judged = {photo.name: photo for photo in curate(photos, Rules(), lambda done: None).photos}
     (reason,) = judged["good_obama.jpg"].reasons
     assert reason.rule == "unreadable" and "changed since it was loaded" in reason.text

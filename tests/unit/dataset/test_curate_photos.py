@@ -201,7 +201,7 @@ def test_a_broken_file_is_rejected_and_the_rest_judged(folder, judge):
 
 def test_a_file_that_vanished_since_loading_is_rejected(load_folder, folder):
     photos = load_folder(folder)
-    looking.look.cache_clear()
+    looking.forget_photos()
     (folder / "good_obama.jpg").unlink()
     judged = {photo.name: photo for photo in
               curate(photos, Rules(), lambda done: None).photos}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..images import to_rgb
 from ..sockets import Photo, PhotoSet
 from .coach import Advice
 from .coverage import AXIS, NEEDS, Coverage
+from .load import DAMAGED
 
 WIDTH, HEIGHT = 1240, 1754  # pixels: A4 at 150 dots per inch
 _EDGE = 56
@@ -22,20 +25,27 @@ _CELL_FILL, _GOOD, _WANT, _BAR = "#f3f5f7", "#2e8b57", "#c9680a", "#5b8fd6"
 _CELL = (186, 148)
 _GRID_TOP, _BARS_TOP, _LIST_TOP = 200, 742, 1110
 _BARS = ("expression", "light_side", "light_contrast", "light_warmth", "distance")
-_SIDES = {"profile_left": "your right profile", "three_quarter_left": "turned to your right",
-          "frontal": "frontal", "three_quarter_right": "turned to your left",
-          "profile_right": "your left profile"}
+# Of the turn, as on the shooting list: a head turned to its own right shows its left side.
+_SIDES = {"profile_left": "full turn to your right",
+          "three_quarter_left": "half turn to your right", "frontal": "frontal",
+          "three_quarter_right": "half turn to your left",
+          "profile_right": "full turn to your left"}
 _OWN = {"light_side": {"left": "your right", "right": "your left"}}
 
 Box = tuple[int, int, int, int]
 
 
-def coach_page(advice: Advice, photos: PhotoSet) -> np.ndarray:
-    """Draw the advice on one page: (1754, 1240, 3) uint8 RGB."""
+def coach_page(advice: Advice, photos: PhotoSet,
+               check: Callable[[], None] = lambda: None) -> np.ndarray:
+    """Draw the advice on one page: (1754, 1240, 3) uint8 RGB.
+
+    Args:
+        check: called before each face that is drawn; may raise to cancel.
+    """
     page = Image.new("RGB", (WIDTH, HEIGHT), _PAPER)
     draw = ImageDraw.Draw(page)
     _header(draw, advice, photos.folder)
-    _grid(page, draw, advice.coverage, {photo.name: photo for photo in photos.photos})
+    _grid(page, draw, advice.coverage, {photo.name: photo for photo in photos.photos}, check)
     _bars(draw, advice.coverage)
     _list(draw, advice)
     return np.ascontiguousarray(np.asarray(page))
@@ -58,7 +68,8 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def _header(draw: ImageDraw.ImageDraw, advice: Advice, folder: str) -> None:
     score, right = advice.coverage.diversity, WIDTH - _EDGE
     draw.text((_EDGE, 50), "Photo coach", _INK, _font(38))
-    name = f"{advice.coverage.photos} photos" + (f" of {folder}" if folder else "")
+    count = advice.coverage.photos
+    name = f"{count} photo{'' if count == 1 else 's'}" + (f" of {folder}" if folder else "")
     draw.text((_EDGE + 250, 78), _shortened(draw, name, _font(20), 540), _FAINT, _font(20),
               anchor="lm")
     draw.text((right, 48), f"{score:.0f}", _INK, _font(46), anchor="ra")
@@ -71,7 +82,7 @@ def _header(draw: ImageDraw.ImageDraw, advice: Advice, folder: str) -> None:
 
 
 def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
-          photos: dict[str, Photo]) -> None:
+          photos: dict[str, Photo], check: Callable[[], None]) -> None:
     wanted = {(need.bins[0]): need.essential for need in NEEDS if need.axis in ("yaw", "pitch")}
     columns, rows = AXIS["yaw"].bins, AXIS["pitch"].bins
     wide, high = _CELL
@@ -89,7 +100,7 @@ def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
                      if (bins["yaw"], bins["pitch"]) == (turn.id, tilt.id)]
             draw.rounded_rectangle(box, 8, _CELL_FILL)
             if names:
-                _mosaic(page, draw, box, [photos[name] for name in names])
+                _mosaic(page, draw, box, [photos[name] for name in names], check)
                 continue
             key = turn.id if tilt.id == "level" else tilt.id if turn.id == "frontal" else ""
             # A row or column that other cells already supply is not asked for again.
@@ -108,17 +119,23 @@ def _empty(draw: ImageDraw.ImageDraw, box: Box, word: str, colour: str) -> None:
 
 
 def _mosaic(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box,
-            photos: Sequence[Photo]) -> None:
+            photos: Sequence[Photo], check: Callable[[], None]) -> None:
     """Fill a cell with up to six faces and say how many there are."""
     shown = photos[:6]
     columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = math.ceil(len(shown) / columns)
     wide, high = (box[2] - box[0] - 4) // columns, (box[3] - box[1] - 4) // rows
     for number, photo in enumerate(shown):
+        check()
         row, column = divmod(number, columns)
+        x, y = box[0] + 4 + column * wide, box[1] + 4 + row * high
         picture = _face_of(photo, (wide - 4, high - 4))
         if picture is not None:
-            page.paste(picture, (box[0] + 4 + column * wide, box[1] + 4 + row * high))
+            page.paste(picture, (x, y))
+        else:
+            draw.rectangle((x, y, x + wide - 5, y + high - 5), _LINE)
+            draw.text((x + wide / 2 - 2, y + high / 2 - 2), "file changed", _FAINT,
+                      _font(17 if len(shown) == 1 else 10), anchor="mm")
     word = f"{len(photos)}"
     width = draw.textlength(word, _font(17)) + 14
     draw.rounded_rectangle((box[2] - width - 6, box[3] - 30, box[2] - 6, box[3] - 6), 6, _GOOD)
@@ -126,12 +143,15 @@ def _mosaic(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box,
 
 
 def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
-    """The head, cut to a size; None when the file has gone since."""
+    """The head, cut to a size; None when the file is gone or was changed since."""
     try:
-        with Image.open(photo.file) as picture:
+        data = photo.file.read_bytes()
+        if hashlib.sha256(data).hexdigest() != photo.sha256:
+            return None
+        with Image.open(io.BytesIO(data)) as picture:
             picture.draft("RGB", (1024, 1024))  # JPEGs decode smaller and faster
             whole = to_rgb(picture)
-    except (OSError, ValueError):
+    except DAMAGED:
         return None
     scale = whole.width / photo.width
     x0, y0, x1, y1 = (edge * scale for edge in photo.face.box)
@@ -146,37 +166,50 @@ def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
 def _bars(draw: ImageDraw.ImageDraw, coverage: Coverage) -> None:
     axes = [axis for axis in _BARS if axis in coverage.counts]
     wide = (WIDTH - 2 * _EDGE + 24) // 3
-    wanted = {(lack.need.axis, part) for lack in coverage.missing for part in lack.need.bins}
+    wanted = {(lack.need.axis, part): lack.need.bins for lack in coverage.missing
+              for part in lack.need.bins}
     for number, axis in enumerate(axes):
         x = _EDGE + number % 3 * wide
         y = _BARS_TOP + number // 3 * 180
-        rows = [(_OWN.get(axis, {}).get(part.id, part.title), coverage.counts[axis][part.id],
-                 (axis, part.id) in wanted) for part in AXIS[axis].bins]
+        names = {part.id: _OWN.get(axis, {}).get(part.id, part.title)
+                 for part in AXIS[axis].bins}
+        rows = [(name, coverage.counts[axis][part], _demand(part, wanted.get((axis, part)), names))
+                for part, name in names.items()]
         _bar_chart(draw, (x, y), wide - 24, AXIS[axis].title, rows, coverage.photos)
     if coverage.scenes:
         x = _EDGE + len(axes) % 3 * wide
         y = _BARS_TOP + len(axes) // 3 * 180
-        rows = [(f"place {number}", len(group), False)
+        rows = [(f"place {number}", len(group), "")
                 for number, group in enumerate(coverage.scenes[:4], start=1)]
         if len(coverage.scenes) > 4:
             rows.append((f"{len(coverage.scenes) - 4} more",
-                         sum(map(len, coverage.scenes[4:])), False))
+                         sum(map(len, coverage.scenes[4:])), ""))
         _bar_chart(draw, (x, y), wide - 24, "Backgrounds", rows, coverage.photos)
 
 
+def _demand(part: str, needed: Sequence[str] | None, names: Mapping[str, str]) -> str:
+    """What a missing part is called for; where any of several does, each names the others."""
+    if needed is None:
+        return ""
+    others = [names[other] for other in needed if other != part]
+    return f"this or {' or '.join(others)}" if others else "needed"
+
+
 def _bar_chart(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, title: str,
-               rows: Sequence[tuple[str, int, bool]], total: int) -> None:
-    """Draw a bar per row of (name, count, whether it is needed)."""
+               rows: Sequence[tuple[str, int, str]], total: int) -> None:
+    """Draw a bar per row of (name, count, demand); a demand is written where the bar ends."""
     x, y = corner
     draw.text((x, y), title, _INK, _font(18))
     first = x + 132
-    for number, (name, count, needed) in enumerate(rows):
+    for number, (name, count, demand) in enumerate(rows):
         line = y + 42 + 26 * number
-        draw.text((first - 8, line), name, _WANT if needed else _FAINT, _font(15), anchor="rm")
+        draw.text((first - 8, line), name, _WANT if demand else _FAINT, _font(15), anchor="rm")
         draw.rectangle((first, line - 7, x + width - 36, line + 7), _CELL_FILL)
+        long = (x + width - 36 - first) * count / max(total, 1)
         if count:
-            long = (x + width - 36 - first) * count / max(total, 1)
             draw.rectangle((first, line - 7, first + max(long, 2), line + 7), _BAR)
+        if demand:
+            draw.text((first + long + 6, line), demand, _WANT, _font(13), anchor="lm")
         draw.text((x + width - 28, line), str(count), _INK if count else _FAINT, _font(15),
                   anchor="lm")
 

@@ -49,13 +49,15 @@ def level(face: Face, crop: Crop, width: int, height: int) -> Crop:
     tilt = eye_tilt(face)
     if abs(tilt) < _LEVEL:
         return crop
-    # With the forehead up to the hairline, which the landmarks leave out.
-    points = np.concatenate([face.landmarks[:, :2], face_outline(face)])
-    points = np.clip(points, 0.0, (width, height))
+    # If it can be, with the forehead up to the hairline, which the landmarks leave out.
+    bare = face.landmarks[:, :2]
+    whole = np.concatenate([bare, face_outline(face)])
     for share in np.linspace(1.0, 0.1, 10):
-        found = _turned_crop(points, crop, width, height, tilt * float(share))
-        if found is not None:
-            return found
+        for points in (whole, bare):
+            found = _turned_crop(np.clip(points, 0.0, (width, height)), crop, width, height,
+                                 tilt * float(share))
+            if found is not None:
+                return found
     return crop
 
 

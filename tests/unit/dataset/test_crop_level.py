@@ -70,6 +70,28 @@ def test_a_face_at_the_edge_is_turned_less_far_and_never_cut(tilted):
     assert cut(white, crop).min() == 255
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("left", "top", "right", "bottom"), [
+    (40, 300, 300, 300), (300, 40, 300, 300), (300, 300, 40, 300), (300, 300, 300, 40),
+    (60, 60, 60, 60), (200, 90, 50, 400)])
+def test_no_side_of_the_photo_is_crossed(tilted, mirrored, left, top, right, bottom):
+    _, photo = tilted
+    x0, y0, x1, y1 = photo.face.box
+    landmarks = photo.face.landmarks - np.array([x0 - left, y0 - top, 0], np.float32)
+    width, height = round(x1 - x0 + left + right), round(y1 - y0 + top + bottom)
+    if mirrored:  # upside down: tilted the other way, eyes and all
+        landmarks[:, 1] = height - landmarks[:, 1]
+    box = (*landmarks[:, :2].min(0).tolist(), *landmarks[:, :2].max(0).tolist())
+    face = dataclasses.replace(photo.face, landmarks=landmarks, box=box)
+    near = dataclasses.replace(photo, face=face, width=width, height=height)
+    white = np.full((height, width, 3), 255, np.uint8)
+    for framing in FRAMINGS:
+        crop = frame(near, framing, BUCKETS, level_eyes=True)
+        assert crop.turn and cut(white, crop).min() == 255
+        placed = crop.place(landmarks[:, :2])
+        assert placed.min() >= 0 and (placed <= crop.bucket).all()
+
+
 def test_level_eyes_and_no_wish_leave_the_crop_as_it_was(tilted, portrait):
     _, photo = tilted
     assert frame(photo, "head", BUCKETS, False) == choose_crop(photo, "head", BUCKETS)

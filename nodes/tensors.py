@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import uuid
 from collections.abc import Mapping
+from enum import Enum
 from functools import partial
-from pathlib import Path
-from types import FunctionType, MethodType
+from pathlib import Path, PurePath
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,7 +32,16 @@ from .files import write_whole
 _UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError)
 
 _PLAIN = (bool, int, float, str, type(None))
-_DEEPEST = 4  # objects within objects that an option of a MODEL is told by
+_SPELLED = (torch.dtype, torch.device, PurePath, uuid.UUID, range, slice, complex, Enum)
+_NAMED = (type, ModuleType, logging.Logger)
+_DEEPEST = 40  # things within things that something on a MODEL is told by
+
+# What a patcher carries beside weight patches and options; all of it acts on what is sampled.
+_CARRIED = ("wrappers", "callbacks", "injections", "weight_wrapper_patches", "attachments",
+            "additional_models")
+
+_UNTOLD: dict[int, tuple[Any, str]] = {}  # kept alive, so that no other gets its id
+logger = logging.getLogger("likeness")
 
 Conditioning = list[list[Any]]  # ComfyUI's CONDITIONING: [[tokens (1, T, D), {name: value}], ...]
 
@@ -108,8 +128,10 @@ def patch_fingerprint(patcher: Any) -> str:
 
     The host's own `patches_uuid` is drawn anew each time a workflow runs.
     """
-    if not patcher.patches:
-        return ""
+    return _patches_fingerprint(patcher.patches) if patcher.patches else ""
+
+
+def _patches_fingerprint(patches: Mapping[str, Any]) -> str:
     tensors: dict[str, torch.Tensor] = {}
     plain: list[str] = []
 
@@ -124,8 +146,8 @@ def patch_fingerprint(patcher: Any) -> str:
         else:
             plain.append(f"{name} {getattr(value, '__qualname__', None) or repr(value)}")
 
-    for key in sorted(patcher.patches):
-        collect(key, patcher.patches[key])
+    for key in sorted(patches):
+        collect(key, patches[key])
     return hashlib.sha256("\n".join([fingerprint(tensors), *plain]).encode()).hexdigest()
 
 
@@ -147,12 +169,9 @@ def model_key(model: Any) -> str:
 
     How many weights carry their patches depends on free memory, so the weights count as stored.
     """
-    prefix = "diffusion_model."
-    stored = {name.removeprefix(prefix): entry.weight
-              for name, entry in model.backup.items() if name.startswith(prefix)}
     sampling = model.get_model_object("model_sampling")
     parts = {
-        "weights": fingerprint({**model.model.diffusion_model.state_dict(), **stored}),
+        "weights": fingerprint(_stored_weights(model)),
         "patches": patch_fingerprint(model),
         # Nodes that replace it give every class one name and tell prediction and schedule apart
         # by the parents.
@@ -161,35 +180,163 @@ def model_key(model: Any) -> str:
                     if isinstance(value, (int, float)) and name != "training"
                     and not name.startswith("_")},
         "tables": fingerprint(sampling.state_dict()),
-        "options": _content(model.model_options),
+        "options": _content(model.model_options, {}),
+        **_carried(model),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _content(value: Any, depth: int = 0) -> Any:
-    """What a MODEL's option says, as plain values: what it holds, and of whom it is made."""
+def _stored_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The network's weights without what the host has put into it for now."""
+    prefix = "diffusion_model."
+    weights = dict(model.model.diffusion_model.state_dict())
+    for name, part in getattr(model, "object_patches_backup", {}).items():
+        if not name.startswith(prefix) or not isinstance(part, torch.nn.Module):
+            continue
+        place = name.removeprefix(prefix) + "."
+        weights = {key: value for key, value in weights.items() if not key.startswith(place)}
+        weights |= {place + key: value for key, value in part.state_dict().items()}
+    return weights | {name.removeprefix(prefix): entry.weight
+                      for name, entry in model.backup.items() if name.startswith(prefix)}
+
+
+def _carried(model: Any) -> dict[str, Any]:
+    """What else is on a MODEL; empty for one without, whose key stays as it always was."""
+    parts = {name: _content(_filled(getattr(model, name, None)), {}) for name in _CARRIED}
+    # The number format of the computation is among these.
+    parts["objects"] = _content({name: part for name, part in model.object_patches.items()
+                                 if name != "model_sampling"}, {})
+    # Their keys are references without content.
+    parts["hooks"] = [_patches_fingerprint(patches)
+                      for patches in getattr(model, "hook_patches", {}).values() if patches]
+    return {name: part for name, part in parts.items() if part}
+
+
+def _filled(value: Any) -> Any:
+    """Mappings within mappings without the empty ones."""
+    if not isinstance(value, Mapping):
+        return value
+    parts = {name: _filled(part) for name, part in value.items()}
+    return {name: part for name, part in parts.items() if part is not None and part not in ({}, [])}
+
+
+def _content(value: Any, met: dict[int, tuple[int, Any]], depth: int = 0) -> Any:
+    """What something on a MODEL says, as plain values: what it holds, and of whom it is made.
+
+    Args:
+        met: objects met before, which are told by their number.
+    """
+    if isinstance(value, _SPELLED):
+        return f"{type(value).__qualname__} {value}"
     if isinstance(value, _PLAIN):
         return value
     if isinstance(value, torch.Tensor):
         return fingerprint({"": value})
-    if isinstance(value, torch.nn.Module):
-        return fingerprint(value.state_dict())
+    if isinstance(value, (bytes, bytearray)):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, _NAMED):
+        return [type(value).__qualname__, getattr(value, "__module__", ""),
+                getattr(value, "__qualname__", getattr(value, "__name__", str(value)))]
     if isinstance(value, Mapping):
-        return {str(name): _content(part, depth) for name, part in value.items()}
+        return {_name(name, met, depth): _content(part, met, depth + 1)
+                for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_content(part, depth) for part in value]
+        return [_content(part, met, depth + 1) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(json.dumps(_content(part, {}, depth + 1)) for part in value)
+    return _of_object(value, met, depth)
+
+
+def _of_object(value: Any, met: dict[int, tuple[int, Any]], depth: int) -> Any:
+    if id(value) in met:
+        return ["again", met[id(value)][0]]
+    met[id(value)] = len(met), value
+    if isinstance(value, torch.nn.Module):
+        return _module(value)
+    held = _held(value) if depth < _DEEPEST else None
+    if held is None:
+        return _untold(value)
     kind = value if isinstance(value, FunctionType) else type(value)
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return name if depth == _DEEPEST else [name, _content(_held(value), depth + 1)]
+    return [f"{kind.__module__}.{kind.__qualname__}", _content(held, met, depth + 1)]
+
+
+def _name(name: Any, met: dict[int, tuple[int, Any]], depth: int) -> str:
+    """A mapping's key; `str` of an object would hold its address."""
+    if isinstance(name, (*_PLAIN, tuple)):
+        return str(name)
+    return json.dumps(_content(name, met, depth + 1), sort_keys=True)
+
+
+def _module(module: torch.nn.Module) -> list[Any]:
+    """A network by its parts, their numbers and its weights."""
+    parts = [[name, f"{type(part).__module__}.{type(part).__qualname__}",
+              {key: value for key, value in sorted(vars(part).items())
+               if isinstance(value, _PLAIN) and key != "training" and not key.startswith("_")}]
+             for name, part in module.named_modules()]
+    return [parts, fingerprint(module.state_dict())]
 
 
 def _held(value: Any) -> Any:
-    """What a function or an object holds; private names are what it remembers, not what it is."""
+    """What a function or an object holds, None where that cannot be told.
+
+    Private names are what it remembers, not what it is.
+    """
     if isinstance(value, FunctionType):
-        return [cell.cell_contents for cell in value.__closure__ or ()]
+        return [_code(value.__code__), value.__defaults__, value.__kwdefaults__,
+                [_contents(cell) for cell in value.__closure__ or ()]]
+    if isinstance(value, CodeType):
+        return _code(value)
+    if isinstance(value, BuiltinFunctionType):
+        return [value.__qualname__, value.__self__]
     if isinstance(value, MethodType):
         return [value.__func__, value.__self__]
     if isinstance(value, partial):
         return [value.func, value.args, value.keywords]
-    return {name: part for name, part in getattr(value, "__dict__", {}).items()
+    if _is_patcher(value):
+        return [fingerprint(value.model.state_dict() | {
+            name: entry.weight for name, entry in value.backup.items()}),
+            patch_fingerprint(value), value.model_options, _filled(value.object_patches)]
+    slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    if not slots and not hasattr(value, "__dict__"):
+        return None
+    own = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return {name: part for name, part in (own | getattr(value, "__dict__", {})).items()
             if not name.startswith("_")}
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing has been put into it yet
+        return None
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    named = vars(kind).get("__slots__", ())
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _is_patcher(value: Any) -> bool:
+    """Whether this is a patcher of the host, whose own id is drawn anew each time."""
+    return all(hasattr(value, name) for name in ("patches", "backup", "model_options", "model",
+                                                 "object_patches"))
+
+
+def _code(code: CodeType) -> list[Any]:
+    """What a function does; names of files and numbers of lines say nothing."""
+    return [code.co_code.hex(), code.co_names, code.co_freevars,
+            [part if isinstance(part, (CodeType, frozenset)) else repr(part)
+             for part in code.co_consts]]
+
+
+def _untold(value: Any) -> str:
+    """A name for something that nothing can be told by: never that of another, nor found again
+    after a restart."""
+    if id(value) not in _UNTOLD:
+        _UNTOLD[id(value)] = value, uuid.uuid4().hex
+        logger.warning("The MODEL carries a %s, which cannot be told by its content; pictures and "
+                       "runs made with it are not found again after a restart of ComfyUI.",
+                       type(value).__qualname__)
+    return _UNTOLD[id(value)][1]

@@ -16,6 +16,8 @@ import numpy as np
 
 CONFIDENCE = 0.95  # of the upper bounds, one-sided
 COUNTED = 10  # samples beyond a limit from which their share is better than a model's guess
+MODELLED_FROM = 50  # impostors; a tail fitted to fewer is no better than a guess
+_MAD_EFFICIENCY = 0.37  # of the median absolute deviation, as an estimate of a normal's
 _TAIL_SHARE, _TAIL_LEAST = 0.1, 20  # of the impostors, from which the tail is fitted
 
 
@@ -23,7 +25,7 @@ _TAIL_SHARE, _TAIL_LEAST = 0.1, 20  # of the impostors, from which the tail is f
 class Rate:
     """A share of cases, 0 to 1."""
 
-    estimate: float
+    estimate: float | None  # None: too few samples for a count or a model, so the bound alone
     counted: int  # samples that were found beyond the limit
     of: int  # samples
     upper: float  # 95 % sure to be above the true rate, by the count alone
@@ -32,13 +34,17 @@ class Rate:
     @property
     def text(self) -> str:
         """For people, such as `0.04 % (modelled; 0 of 535 counted, at most 0.6 %)`."""
+        if self.estimate is None:
+            return f"at most {percent(self.upper)} ({self.counted} of {self.of} counted)"
         how = "modelled; " if self.modelled else ""
         return (f"{percent(self.estimate)} ({how}{self.counted} of {self.of} counted, at most "
                 f"{percent(self.upper)})")
 
 
-def percent(rate: float) -> str:
+def percent(rate: float | None) -> str:
     """A rate in per cent with two digits that matter."""
+    if rate is None:
+        return "not known"
     if rate < 1e-6:
         return "under 0.0001 %"
     return f"{100 * rate:.{max(0, 1 - math.floor(math.log10(100 * rate)))}f} %"
@@ -83,6 +89,8 @@ class Impostors:
         of = len(self.similarities)
         counted = of - int(np.searchsorted(self.similarities, limit, side="left"))
         modelled = counted < COUNTED and limit > self.level
+        if modelled and of < MODELLED_FROM:
+            return Rate(None, counted, of, upper_bound(counted, of), False)
         estimate = self._tail(limit) if modelled else counted / of
         return Rate(estimate, counted, of, upper_bound(counted, of), modelled)
 
@@ -104,11 +112,15 @@ class Impostors:
 
 def false_rejects(limit: float, own: Sequence[float], middle: float, sigma: float,
                   assumed: int) -> Rate:
-    """How many true pictures of a person fall below a limit.
+    """How many true pictures of a person fall below a limit, rather more than fewer.
 
-    The next similarity of a person of n photos, of whom the middle is estimated and the variance
-    carries the weight of `assumed` more, follows Student's t with n - 1 + assumed degrees of
-    freedom and the scale sigma sqrt(1 + 1 / n) (Gelman et al., Bayesian Data Analysis, 3.2).
+    The next similarity of a person of n photos, of whom the middle is the median and sigma comes
+    from the median absolute deviation with the weight of `assumed` photos more, follows about
+    Student's t with 0.37 (n - 1) + assumed degrees of freedom and the scale
+    sigma sqrt(1 + pi / (2 n)) (Gelman et al., Bayesian Data Analysis, 3.2): a median varies by
+    pi / 2 as much as a mean, and the deviation has 37 % of a variance's efficiency (Rousseeuw and
+    Croux 1993). It errs to the upper side where the assumed variance is wider than the person's,
+    and was up to 1.7 times too low for simulated photos that differ in a few directions alone.
 
     Args:
         own: the person's own leave-one-out similarities.
@@ -117,8 +129,9 @@ def false_rejects(limit: float, own: Sequence[float], middle: float, sigma: floa
 
     count = len(own)
     below = sum(value < limit for value in own)
-    scale = max(sigma, 1e-6) * math.sqrt(1 + 1 / count)
-    estimate = float(stdtr(count - 1 + assumed, (limit - middle) / scale))
+    scale = max(sigma, 1e-6) * math.sqrt(1 + math.pi / 2 / count)
+    freedom = _MAD_EFFICIENCY * (count - 1) + assumed
+    estimate = float(stdtr(freedom, (limit - middle) / scale))
     return Rate(estimate, below, count, upper_bound(below, count), True)
 
 

@@ -124,13 +124,16 @@ def yardstick_entry(measure: Yardstick) -> dict[str, Any]:
 def _rates(calibration: Calibration, limit: float | None) -> dict[str, Any]:
     """How many strangers reach a limit, and how many true pictures miss it."""
     return {"false_accepts": rate_entry(calibration.false_accepts(limit)),
+            "false_accepts_with_left_out": rate_entry(
+                calibration.false_accepts_of_everyone(limit)),
             "false_rejects": rate_entry(calibration.false_rejects(limit))}
 
 
 def rate_entry(rate: Rate | None) -> dict[str, Any] | None:
     """An error rate as JSON; shares, not per cent."""
     return None if rate is None else {
-        "rate": float(f"{rate.estimate:.3g}"), "counted": rate.counted, "of": rate.of,
+        "rate": None if rate.estimate is None else float(f"{rate.estimate:.3g}"),
+        "counted": rate.counted, "of": rate.of,
         "at_most": float(f"{rate.upper:.3g}"), "modelled": rate.modelled, "text": rate.text}
 
 
@@ -144,8 +147,9 @@ def _bank_entry(measure: Yardstick) -> dict[str, Any]:
     if not calibration.from_bank:
         note = "The bank has too few people for limits of its own."
     elif calibration.left_out:
-        note = ("One of the bank's people is as alike as the subject's own photos, so it was taken "
-                "for the subject and left out.")
+        note = ("One of the bank's people is as alike as the subject's own photos and stands out "
+                "from all others, so it was taken for the subject and left out; the rates with "
+                "that person are in false_accepts_with_left_out.")
     return {"people": len(calibration.impostors.similarities), "source": bank.source,
             "most_alike": rounded(calibration.impostors.similarities[-1]), "note": note,
             "holds_for": "people like those of the bank; look-alikes and relatives pass more often"}

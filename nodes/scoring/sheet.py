@@ -100,6 +100,8 @@ def _errors(report: LikenessReport) -> str:
     strangers = calibration.false_accepts(calibration.keep_from)
     missed = calibration.false_rejects(calibration.keep_from)
     let_in = ("how many strangers pass cannot be said without a bank of faces" if strangers is None
+              else f"at most {percent(strangers.upper)} of strangers pass (by {strangers.of} "
+              "people)" if strangers.estimate is None
               else f"{percent(strangers.estimate)} of strangers pass (at most "
               f"{percent(strangers.upper)} by {strangers.of} people)")
     lost = "" if missed is None else (

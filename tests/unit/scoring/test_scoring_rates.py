@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from likeness.nodes.scoring.rates import (
@@ -11,6 +13,7 @@ from likeness.nodes.scoring.rates import (
     percentile,
     upper_bound,
 )
+from scipy.special import stdtr
 
 NORMAL = np.random.default_rng(0).normal(0.2, 0.08, 535)
 
@@ -83,19 +86,39 @@ def test_few_photos_leave_more_room_for_misses_than_many():
     assert few.upper > 0.6 > many.upper
 
 
-def test_misses_follow_the_predictive_distribution():
-    """Samples of 6 from a normal: the next one misses `mean - 2 s` as often as stated."""
+@pytest.mark.parametrize("count", [6, 10, 20])
+def test_misses_follow_the_predictive_distribution(count):
+    """Samples from a normal: the next one misses `median - 2 m` about as often as stated."""
     random = np.random.default_rng(4)
-    rows = random.normal(0, 1, (40_000, 7))
-    own, following = rows[:, :6], rows[:, 6]
-    middles, sigmas = own.mean(1), own.std(1, ddof=1)
+    rows = random.normal(0, 1, (40_000, count + 1))
+    own, following = rows[:, :count], rows[:, count]
+    middles = np.median(own, axis=1)
+    sigmas = 1.4826 * np.median(np.abs(own - middles[:, None]), axis=1)
     missed = np.mean(following < middles - 2 * sigmas)
-    stated = false_rejects(-2.0, tuple(range(6)), 0.0, 1.0, 0).estimate
-    assert missed == pytest.approx(stated, abs=0.005)
+    stated = false_rejects(-2.0, (0.0,) * count, 0.0, 1.0, 0).estimate
+    assert stated == pytest.approx(missed, rel=0.25)
+
+
+def test_photos_that_are_assumed_count_as_freedom_beside_the_real_ones():
+    """3 photos and 3 assumed: Student's t with 3.74 degrees of freedom, 2 deviations off."""
+    rate = false_rejects(-2 * math.sqrt(1 + math.pi / 6), (0.0,) * 3, 0.0, 1.0, 3)
+    assert rate.estimate == pytest.approx(stdtr(3.74, -2), abs=1e-6)
+
+
+def test_from_a_tiny_bank_only_the_bound_is_stated():
+    rate = Impostors.of(NORMAL[:49]).false_accepts(0.9)
+    assert (rate.estimate, rate.modelled) == (None, False)
+    assert rate.text == "at most 5.9 % (0 of 49 counted)"
+    assert Impostors.of(NORMAL[:50]).false_accepts(0.9).modelled
+
+
+def test_what_a_tiny_bank_counts_is_stated():
+    assert Impostors.of(np.linspace(0, 1, 40)).false_accepts(0.5).estimate == 0.5
 
 
 @pytest.mark.parametrize("rate, text", [(0.5, "50 %"), (0.0123, "1.2 %"), (0.00056, "0.056 %"),
-                                        (1e-9, "under 0.0001 %"), (0.0, "under 0.0001 %")])
+                                        (1e-9, "under 0.0001 %"), (0.0, "under 0.0001 %"),
+                                        (None, "not known")])
 def test_rates_are_written_with_two_digits(rate, text):
     assert percent(rate) == text
 

@@ -9,16 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from ..images import resize
 from ..sockets import Face
 from . import tasks
 from .boxes import crop_round, overlap
 from .memory import Remembered
 from .mesh import canonical_mesh
-from .orientation import doubtful, likelier, plausible
-from .turned import pose_of, quarter_turns, shift_face, turn_face
+from .orientation import ALIKE, doubtful, misfit, plausible, strangeness
+from .turned import pose_of, quarter_turns, scale_face, shift_face, turn_face
 
 _MIN_FACE = 16  # pixels; landmarks below this are noise
+_SECOND_SIDE = 2000  # pixels; detectors see 192 at most, and a border and copies cost memory
 _BORDER = 0.6  # of the longer side, added all round so that a close-up face has surroundings
+_LONGEST_FACE = 1.5  # of the shorter side: what a border is for in a strip
 _TILE = 0.6  # of each side; four overlapping tiles find faces too small for the whole picture
 _SAME_PLACE = 0.3  # two finds that share this much of their boxes are of one face
 
@@ -53,19 +56,45 @@ def _search(pixels: np.ndarray) -> tuple[Face, ...]:
     """Look for faces, largest first.
 
     The full-range detector looks first (it finds faces down to about 6 % of the picture's side
-    and makes few mistakes); where it finds none, the short-range one, then the full-range one on
-    the picture turned by quarters, then both on the picture with a border (close-ups), then the
-    full-range one on four tiles (small faces), then all of these on the turned picture. What they
-    find must be found again in a crop round it: the short-range detector also fires on scenery.
-    Landmarks may lie the wrong way round on a face that is not upright; such faces are compared
-    with what their turned surroundings show.
+    and makes few mistakes). Where it finds none, or one whose landmarks may lie the wrong way
+    round, a second look at a copy of bounded size follows.
     """
-    faces = _full_range(pixels) or next(filter(None, (look(pixels) for look in _SECOND_LOOKS)), [])
-    if any(doubtful(face, pixels) for face in faces):
-        faces = _set_right(faces, pixels)
+    faces = _full_range(pixels)
+    doubted = [doubtful(face, pixels) for face in faces]
+    if not faces or any(doubted):
+        faces = _second_look(faces, doubted, pixels)
     for face in faces:  # they are shared between all that ask for this picture
         face.landmarks.flags.writeable = face.mesh.flags.writeable = False
     return tuple(_largest_first(faces))
+
+
+def _second_look(faces: Sequence[Face], doubted: Sequence[bool], pixels: np.ndarray) -> list[Face]:
+    """Look harder for faces, and set those right whose landmarks lie the wrong way round.
+
+    Where there are none yet, the short-range detector looks, then the full-range one on the picture
+    turned by quarters, then both on the picture with a border (close-ups), then the full-range one
+    on four tiles (small faces), then all of these on the turned picture. What they find must be
+    found again in a crop round it: the short-range detector also fires on scenery. All of it is
+    doubted: an upside-down face that the first look missed is often found as an upright one.
+    """
+    small = _reduced(pixels)
+    if min(small.shape[:2]) < _MIN_FACE:
+        return list(faces)
+    across, down = (small.shape[axis] / pixels.shape[axis] for axis in (1, 0))
+    found = [scale_face(face, across, down) for face in faces]
+    if not found:
+        found = next(filter(None, (look(small) for look in _SECOND_LOOKS)), [])
+        doubted = [True] * len(found)
+    return [scale_face(face, 1 / across, 1 / down) for face in _set_right(found, doubted, small)]
+
+
+def _reduced(pixels: np.ndarray) -> np.ndarray:
+    """The picture itself, or a copy no longer than `_SECOND_SIDE`."""
+    factor = _SECOND_SIDE / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    height, width = (max(round(side * factor), 1) for side in pixels.shape[:2])
+    return resize(np.ascontiguousarray(pixels), width, height)
 
 
 def find_face(pixels: np.ndarray) -> Face | None:
@@ -105,7 +134,8 @@ def _short_range(pixels: np.ndarray) -> list[Face]:
 
 
 def _with_border(pixels: np.ndarray) -> list[Face]:
-    border = round(_BORDER * max(pixels.shape))
+    shorter, longer = sorted(pixels.shape[:2])
+    border = round(_BORDER * min(longer, _LONGEST_FACE * shorter))
     padded = np.pad(pixels, ((border, border), (border, border), (0, 0)), mode="edge")
     for task in ("face_full_range", "face_short_range"):
         found = _faces(tasks.detect(task, padded), padded, (-border, -border))
@@ -123,7 +153,7 @@ def _in_tiles(pixels: np.ndarray) -> list[Face]:
         for left in (0, width - tile_width):
             tile = pixels[top:top + tile_height, left:left + tile_width]
             found += _faces(tasks.detect("face_full_range", tile), tile, (left, top))
-    return _distinct(_confirmed(found, pixels))
+    return _distinct(_largest_first(_confirmed(found, pixels)))
 
 
 def _confirmed(faces: Iterable[Face], pixels: np.ndarray) -> list[Face]:
@@ -155,30 +185,35 @@ _SECOND_LOOKS: tuple[Look, ...] = (
     *(functools.partial(_turned_look, look) for look in (_short_range, _with_border, _in_tiles)))
 
 
-def _set_right(faces: Sequence[Face], pixels: np.ndarray) -> list[Face]:
+def _set_right(faces: Sequence[Face], doubted: Sequence[bool], pixels: np.ndarray) -> list[Face]:
     """Replace faces whose landmarks lie the wrong way round, and find the others of that turn."""
-    right: list[Face] = []
-    turns = set()
-    for face in faces:
-        best = face
-        if doubtful(face, pixels):
-            others = list(_in_turned_surroundings(face, pixels))
-            best = likelier([face, *others], pixels)
-            # Depth and expression are read better off an upright face than off a sideways one.
-            best = next((other for other in others
-                         if quarter_turns(other) == quarter_turns(best)), best)
-        right.append(best)
-        turns.add(quarter_turns(best))
-    for turn in turns - {0}:
+    right = [_as_it_lies(face, pixels) if doubt else face
+             for face, doubt in zip(faces, doubted, strict=True)]
+    for turn in {quarter_turns(face) for face in right} - {0}:
         turned = np.ascontiguousarray(np.rot90(pixels, turn))
         right += [turn_face(face, -turn, *turned.shape[:2])
                   for face in _confirmed_full_range(turned) if plausible(face, turned)]
     return _likeliest(right, pixels)
 
 
+def _as_it_lies(face: Face, pixels: np.ndarray) -> Face:
+    """The find at this face's place whose way up fits the pixels best: this one, or another."""
+    others = list(_in_turned_surroundings(face, pixels))
+    if not others:
+        return face
+    best = min([face, *others], key=lambda find: strangeness(find, pixels))
+    turns = quarter_turns(best)
+    if best is not face or turns == 0:
+        return best
+    # Depth and expression are read better off an upright face than off a sideways one.
+    limit = misfit(best, pixels) + ALIKE
+    return next((other for other in others
+                 if quarter_turns(other) == turns and misfit(other, pixels) < limit), best)
+
+
 def _in_turned_surroundings(face: Face, pixels: np.ndarray) -> Iterator[Face]:
     crop, (left, top) = crop_round(pixels, face.box, margin=0.75)
-    for turns in (1, 2, 3):
+    for turns in range(4) if quarter_turns(face) else (1, 2, 3):
         turned = np.ascontiguousarray(np.rot90(crop, turns))
         for found in _full_range(turned):
             moved = shift_face(turn_face(found, -turns, *turned.shape[:2]), left, top)
@@ -187,20 +222,16 @@ def _in_turned_surroundings(face: Face, pixels: np.ndarray) -> Iterator[Face]:
 
 
 def _likeliest(faces: Sequence[Face], pixels: np.ndarray) -> list[Face]:
-    """Of the finds at one place keep the one whose landmarks fit the pixels best."""
-    kept: list[Face] = []
-    left = list(faces)
-    while left:
-        best = likelier(left, pixels)
-        kept.append(best)
-        left = [face for face in left if overlap(face.box, best.box) < _SAME_PLACE]
-    return kept
+    """Of the finds at one place keep the one that fits the pixels best."""
+    if len(faces) < 2:
+        return list(faces)
+    return _distinct(sorted(faces, key=lambda face: strangeness(face, pixels)))
 
 
 def _distinct(faces: Sequence[Face]) -> list[Face]:
-    """Drop repeats of a face that several tiles saw."""
+    """Of faces in the order of their worth, keep the first at each place."""
     kept: list[Face] = []
-    for face in _largest_first(faces):
+    for face in faces:
         if all(overlap(face.box, other.box) < _SAME_PLACE for other in kept):
             kept.append(face)
     return kept

@@ -127,6 +127,16 @@ def _full_range() -> Any:
                                           model_bytes("face_detector_full_range.tflite")))
 
 
+def _face_scores() -> Any:
+    """The short-range detector alone: how sure it is of a face, which a landmarker does not say."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    with zipfile.ZipFile(io.BytesIO(model_bytes("face_landmarker.task"))) as bundle:
+        detector = bundle.read("face_detector.tflite")
+    return vision.FaceDetector.create_from_options(vision.FaceDetectorOptions(
+        base_options=BaseOptions(model_asset_buffer=detector), min_detection_confidence=0.1))
+
+
 def _pose() -> Any:
     from mediapipe.tasks.python import BaseOptions, vision
 
@@ -154,6 +164,7 @@ def _selfie() -> Any:
 _MAKERS: dict[str, Callable[[], Any]] = {
     "face_full_range": _full_range,
     "face_short_range": _short_range,
+    "face_scores": _face_scores,
     "pose": _pose,
     "hands": _hands,
     "selfie": _selfie,

@@ -77,3 +77,11 @@ def shift_face(face: Face, x: float, y: float) -> Face:
     landmarks = face.landmarks + np.array([x, y, 0], np.float32)
     x0, y0, x1, y1 = face.box
     return dataclasses.replace(face, box=(x0 + x, y0 + y, x1 + x, y1 + y), landmarks=landmarks)
+
+
+def scale_face(face: Face, across: float, down: float) -> Face:
+    """Move a face into a copy of the picture that is this many times as wide and as high."""
+    landmarks = face.landmarks * np.array([across, down, across], np.float32)
+    x0, y0, x1, y1 = face.box
+    return dataclasses.replace(face, landmarks=landmarks,
+                               box=(x0 * across, y0 * down, x1 * across, y1 * down))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 from likeness.nodes.faces import detect, tasks
 from likeness.nodes.faces.align import ARCFACE_112, align, five_points
 from likeness.nodes.faces.detect import find_face, find_faces
 from likeness.nodes.faces.embed import embed, similarity
-from likeness.nodes.faces.orientation import doubtful, misfit
-from likeness.nodes.faces.turned import quarter_turns, turn_face, turn_points, turn_pose
+from likeness.nodes.faces.orientation import doubtful, misfit, strangeness
+from likeness.nodes.faces.turned import (
+    quarter_turns,
+    scale_face,
+    turn_face,
+    turn_points,
+    turn_pose,
+)
 from likeness.nodes.images import read_photo, resize
 from likeness.nodes.sockets import HeadPose
 from PIL import Image
@@ -135,6 +144,47 @@ def test_landmarks_that_lie_upside_down_on_a_face_are_doubted(seen):
     assert abs(wrong.pose.roll) < 30, "it is taken for an upright face"
     assert doubtful(wrong, turned(pixels, 2)) and not doubtful(face, pixels)
     assert misfit(wrong, turned(pixels, 2)) > misfit(face, pixels) + 0.5
+
+
+def test_an_upright_face_that_is_doubted_keeps_its_landmarks(seen):
+    pixels, face = seen("astronaut")
+    (first,) = detect._full_range(pixels)
+    assert doubtful(first, pixels), "dark skin under bright light"
+    assert any(quarter_turns(other) for other in detect._in_turned_surroundings(first, pixels)), (
+        "a find that lies on its side is offered")
+    np.testing.assert_allclose(face.landmarks, first.landmarks, atol=1e-2)
+
+
+@pytest.mark.parametrize("quality", [95, 80])
+@pytest.mark.parametrize("name", PHOTOS)
+def test_an_upside_down_jpeg_is_not_read_as_upright(seen, name, quality):
+    pixels, face = seen(name)
+    file = io.BytesIO()
+    Image.fromarray(turned(pixels, 2)).save(file, "JPEG", quality=quality)
+    stored = np.asarray(Image.open(file).convert("RGB"))
+    (found,) = find_faces(stored)
+    expected = turn_face(face, 2, *pixels.shape[:2])
+    error = np.linalg.norm(found.landmarks[:, :2] - expected.landmarks[:, :2], axis=1)
+    assert error.mean() < 0.03 * max(face.size)
+
+
+@pytest.mark.parametrize("name", ["obama3", "biden2", "astronaut"])
+def test_the_wrong_way_up_is_stranger_than_the_right_one(seen, name):
+    pixels, face = seen(name)
+    wrong = dataclasses.replace(
+        turn_face(face, 2, *pixels.shape[:2]), box=face.box,
+        landmarks=face.landmarks.mean(0) * (2, 2, 0) - face.landmarks * (1, 1, -1))
+    assert strangeness(wrong, pixels) > strangeness(face, pixels) + 1
+
+
+def test_a_face_moves_with_the_scaled_picture(seen):
+    pixels, face = seen("biden2")
+    height, width = pixels.shape[:2]
+    found = find_face(resize(pixels, width // 2, height // 2))
+    moved = scale_face(face, 0.5, 0.5)
+    assert found.box == pytest.approx(moved.box, abs=0.03 * max(moved.size))
+    back = scale_face(moved, 2, 2)
+    np.testing.assert_allclose(back.landmarks, face.landmarks, atol=1e-2)
 
 
 def test_turning_four_times_changes_nothing(seen):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,12 @@ def filled(template: str, trigger: str, subject: Subject) -> str:
 
 
 def make_grid(columns: Sequence[Column], templates: Sequence[str], trigger: str, subject: Subject,
-              first_seed: int, seeds: int, most: int, strengths: bool) -> Grid:
+              first_seed: int, seeds: int, most: int, strengths: bool,
+              told: Callable[[str], str] = lambda prompt: "") -> Grid:
     """Cross columns, prompts and seeds.
+
+    Args:
+        told: what else a prompt's pictures depend on, beside its text.
 
     Raises:
         LikenessError: more than `most` cells, or two columns that are the same.
@@ -129,7 +133,8 @@ def make_grid(columns: Sequence[Column], templates: Sequence[str], trigger: str,
         seen[column.key] = column.label
     prompts = tuple(filled(template, trigger, subject) for template in templates)
     numbers = tuple(range(first_seed, first_seed + seeds))
-    cells = tuple(Cell(place, row, seed, f"{column.key}_{_short(prompts[row])}_{seed}")
+    shorts = [_short(prompt + told(prompt)) for prompt in prompts]
+    cells = tuple(Cell(place, row, seed, f"{column.key}_{shorts[row]}_{seed}")
                   for place, column in enumerate(columns)
                   for row in range(len(prompts)) for seed in numbers)
     return Grid(tuple(columns), tuple(templates), prompts, numbers, cells, strengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .calibration import Calibration
-from .copying import copying, originals
+from .copying import Originals, copying, originals
 from .diversity import correlations
 from .knee import Point, Recommendation, recommend
 from .report import FORMAT as REPORT_FORMAT
@@ -39,21 +40,29 @@ class Judge:
     several: str = "most like the subject"
     max_yaw: float = MAX_YAW
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Changes with everything that a cell's figures depend on beside its pixels."""
-        calibration = self.measure.calibration
+        calibration, subject = self.measure.calibration, self.measure.subject
         digest = hashlib.sha256(repr((
             REPORT_FORMAT, self.measure.backend, self.several, self.max_yaw,
             calibration.keep_from, calibration.reject_below,
-            [photo.sha256 for photo in self.measure.subject.photos])).encode())
-        digest.update(np.ascontiguousarray(self.measure.photos, np.float32).tobytes())
+            *([(photo.sha256, photo.face and photo.face.box) for photo in photos]
+              for photos in (subject.references, subject.held_out)))).encode())
+        # Limits are made from the spread and the bank; files that are gone take no part in copies.
+        for rows in (self.measure.photos, [self._known.limit or 0.0],
+                     *(pattern for _, pattern in self._known.patterns)):
+            digest.update(np.ascontiguousarray(rows, np.float32).tobytes())
         return digest.hexdigest()[:16]
+
+    @functools.cached_property
+    def _known(self) -> Originals:
+        return originals(self.measure)
 
     def figures(self, pixels: np.ndarray) -> dict[str, Any]:
         """Measure one picture (H, W, 3) uint8 RGB, as JSON; no number without a face."""
         score, = score_pictures([pixels], self.measure, self.several, self.max_yaw)
-        copy = copying(pixels, score, originals(self.measure))
+        copy = copying(pixels, score, self._known)
         return {"judge": self.key, "status": score.status, "verdict": score.verdict.value,
                 "score": rounded(score.score), "score_held_out": rounded(score.held_out),
                 "percentile": rounded(score.percentile, 1),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import comfy.samplers
 import numpy as np
+import torch
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
@@ -23,11 +25,22 @@ from ..tensors import fingerprint, model_key, text_fingerprint
 from .prompt import Clip, prompt_fit
 from .report import next_number, write_json, write_png
 from .score import yardstick
-from .sweep import Column, Store, filled, folder_key, make_grid, parse_prompts, parse_strengths
+from .sweep import (
+    SUBJECTS,
+    Column,
+    Grid,
+    Store,
+    filled,
+    folder_key,
+    make_grid,
+    parse_prompts,
+    parse_strengths,
+)
 from .sweep_chart import draw_chart, draw_grid
 from .sweep_figures import Judge, conclude, measure_cells, report
 from .sweep_graph import CELL, RESULT, Sampling, Source, Sweep, expand
-from .sweep_widgets import NONE, lora_file, sweep_inputs
+from .sweep_widgets import NONE, lora_file, sweep_inputs, word_folders
+from .sweep_words import folders_of, stamps, words_digest
 
 SweepType = io.Custom("LIKENESS_SWEEP")
 _SEEN = 384  # pixels; the longer side of pictures that are held for grid, CLIP and comparison
@@ -79,7 +92,8 @@ class LikenessSweep(io.ComfyNode):
             file = lora_file(_one(lora) or NONE, _one(lora_path) or "")
         except LikenessError as err:
             return str(err)
-        return "" if file is None else f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}"
+        own = [] if file is None else [str(file), file.stat().st_size, file.stat().st_mtime_ns]
+        return json.dumps([own, stamps(word_folders())])
 
     @classmethod
     def execute(cls, **inputs: Any) -> io.NodeOutput:
@@ -88,17 +102,20 @@ class LikenessSweep(io.ComfyNode):
         sampling = _sampling(given)
         source, columns, keys = _source(given, several)
         subject: Subject = given["subject"]
+        words = partial(words_digest, folders=folders_of(source.clip) | set(word_folders()))
         folder = _folder(subject, folder_key(
             keys, text_fingerprint(source.clip),
-            fingerprint(source.vae.first_stage_model.state_dict()), sampling.plain))
+            fingerprint(source.vae.first_stage_model.state_dict()), sampling.plain,
+            *filter(None, [words(sampling.negative)])))
         trigger = (given.get("trigger") or "").strip() or subject.trigger
         grid = make_grid(columns, parse_prompts(given["prompts"]), trigger, subject, given["seed"],
-                         given["seeds"], given["max_cells"], not several)
+                         given["seeds"], given["max_cells"], not several, words)
         store = Store(folder)
         missing = tuple(number for number, cell in enumerate(grid.cells) if not store.has(cell))
         towers = None
         if given.get("clip_vision") is not None:
             towers = Clip(given["clip_vision"], given.get("prompt_clip") or source.clip)
+            _check(towers, grid, subject)
         judge = Judge(yardstick(subject, given["backend"]))
         graph, links = expand(Sweep(grid, store, judge, missing, towers), source, sampling)
         return io.NodeOutput(*links, expand=graph)
@@ -254,6 +271,25 @@ def _small(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(picture))
 
 
+def _said(template: str, subject: Subject) -> str:
+    """A prompt as CLIP can know it."""
+    for mark in SUBJECTS:
+        template = template.replace(mark, subject.class_noun)
+    return filled(template, subject.class_noun, subject)
+
+
+def _check(towers: Clip, grid: Grid, subject: Subject) -> None:
+    """Refuse towers that cannot judge the pictures before any is made.
+
+    Raises:
+        LikenessError: they do not belong together, or a prompt says nothing to them.
+    """
+    if any(photo.file.is_file() for photo in subject.photos):  # they are judged by a real face
+        for template in grid.templates:
+            prompt_fit(torch.zeros(1, 64, 64, 3), towers, _said(template, subject), subject,
+                       runtime.throw_if_cancelled)
+
+
 def _cosines(sweep: Sweep, pictures: list[np.ndarray]) -> np.ndarray | None:
     """How well each picture shows its prompt; None without a CLIP to ask."""
     if sweep.towers is None:
@@ -262,11 +298,8 @@ def _cosines(sweep: Sweep, pictures: list[np.ndarray]) -> np.ndarray | None:
     found = np.empty(len(pictures))
     for row, template in enumerate(grid.templates):
         numbers = [index for index, cell in enumerate(grid.cells) if cell.row == row]
-        said = template.replace("{subject}", subject.class_noun).replace("%subject%",
-                                                                         subject.class_noun)
-        said = filled(said, subject.class_noun, subject)
         batch = to_image(np.stack([pictures[number] for number in numbers]))
-        found[numbers] = prompt_fit(batch, sweep.towers, said, subject,
+        found[numbers] = prompt_fit(batch, sweep.towers, _said(template, subject), subject,
                                     runtime.throw_if_cancelled).cosines
     return found
 

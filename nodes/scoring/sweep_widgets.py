@@ -119,6 +119,12 @@ def _lora_names() -> list[str]:
     return [*models.file_names("loras"), *(OUTPUT + name for name in names)]
 
 
+def word_folders() -> list[Path]:
+    """Where Likeness Apply Trained and prompts find embeddings."""
+    return [*(Path(folder) for folder in folder_paths.get_folder_paths("embeddings")),
+            runtime.output_directory() / "embeddings"]
+
+
 def lora_file(lora: str, path: str) -> Path | None:
     """The file that the inputs mean, as Likeness Apply Trained will read it; None without one.
 

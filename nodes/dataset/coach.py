@@ -60,10 +60,15 @@ _POSES = (("frontal", "level"), ("three_quarter_left", "level"), ("three_quarter
 class Shot:
     """A photo to take; left and right in `bins` are the picture's, in `text` the person's own."""
 
-    bins: Mapping[str, str]  # yaw, pitch, expression, distance, light, place (new or same)
-    gain: float  # points of diversity if it were the next photo
+    bins: Mapping[str, str]  # yaw, pitch, expression, distance, light, place (first, new or same)
+    gain: float  # points of diversity if it were the next photo; of an empty set's, in their order
     text: str
     why: str
+
+    @property
+    def rise(self) -> str:
+        """The gain as `+12`; empty where it is none, as for the first photo of all."""
+        return f"+{self.gain:.0f}" if self.gain >= 0.5 else ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Advice:
     def text(self) -> str:
         """The advice in plain words."""
         lines = [self.headline]
-        lines += [f"{number}. {shot.text} (+{shot.gain:.0f}: {shot.why})"
+        lines += [f"{number}. {shot.text} ({shot.rise and f'{shot.rise}: '}{shot.why})"
                   for number, shot in enumerate(self.shots, start=1)]
         if self.reshoot:
             lines += ["Take again:", *(f"- {again.text}" for again in self.reshoot)]
@@ -103,7 +108,8 @@ def advise(photos: PhotoSet, include_unsure: bool = False) -> Advice:
     that lowers p'Kp most in one exact step from the best weights p is put on the list and counts
     as taken when the following is sought. While the set lacks something essential, only photos
     that supply it are tried. The gain that a shot states is that of the diversity score with this
-    shot alone added; the list is ordered by it.
+    shot alone added, and the list is ordered by it. To an empty set no shot alone adds anything:
+    its shots stay in the order in which they were planned, each with what it adds to those before.
 
     Raises:
         LikenessError: the photos are not curated.
@@ -124,24 +130,40 @@ def is_done(coverage: Coverage) -> bool:
 
 def _headline(coverage: Coverage, done: bool, shots: int) -> str:
     count = coverage.photos
+    these = f"these {shots}" if shots > 1 else "this one"
     if not count:
-        return f"No photo can be used yet; take at least {FEW} different ones, in this order."
-    amount = (f"{count} photo{'s' if count > 1 else ''} that amount{'' if count > 1 else 's'} to "
-              f"{coverage.effective:.1f} entirely different ones")
+        return (f"No photo can be used yet. Take {these} first, in this order; at least {FEW} are "
+                "needed in all.")
     if done:
-        return f"Enough: shoot nothing more. You have {amount}."
+        return f"Enough: shoot nothing more. You have {_amount(coverage)}."
     if count < FEW:
-        return f"Too few: {amount}; at least {FEW} are needed. Take these {shots} next."
+        return f"Too few: {_amount(coverage)}; at least {FEW} are needed. Take {these} next."
+    if coverage.diversity >= ENOUGH:  # not done, so something essential is missing
+        lacking = len(coverage.missing)
+        missing = ("one thing that is needed is missing" if lacking == 1
+                   else f"{lacking} things that are needed are missing")
+        return f"Varied, but not complete: {_amount(coverage)}; {missing}. Take {these} next."
     if count >= MANY:
-        return f"Enough in number, too much alike: {amount}. Replace some by these {shots}."
-    return f"Nearly there: {amount}. Take these {shots} next."
+        some = "some" if shots > 1 else "one"
+        return (f"Enough in number, too much alike: {_amount(coverage)}. Replace {some} by "
+                f"{these}.")
+    return f"Nearly there: {_amount(coverage)}. Take {these} next."
+
+
+def _amount(coverage: Coverage) -> str:
+    if coverage.photos == 1:
+        return "1 photo"
+    if coverage.effective < 1.05:
+        return f"{coverage.photos} photos that amount to a single one"
+    return (f"{coverage.photos} photos that amount to {coverage.effective:.1f} entirely different "
+            "ones")
 
 
 def _plan(photos: Sequence[Photo], coverage: Coverage) -> tuple[Shot, ...]:
     start = traits_of(photos)
     start = take(start, representatives(start)) if photos else {}
     now, state = start, coverage
-    chosen: list[tuple[dict[str, str], Traits, str]] = []
+    chosen: list[tuple[dict[str, str], Traits, str, float]] = []
     while len(chosen) < SHOTS and not is_done(state):
         options = _options(state, has_light="light" in now or not photos)
         if state.missing:
@@ -149,20 +171,22 @@ def _plan(photos: Sequence[Photo], coverage: Coverage) -> tuple[Shot, ...]:
         candidates = _ideals(options, photos, now, len(chosen))
         best = _most_useful(now, candidates) if now else 0
         bins, ideal = options[best], take(candidates, [best])
-        chosen.append((bins, ideal, _why(bins, state)))
         now = joined(now, ideal) if now else ideal
-        state = _with(state, bins, effective_number(now))
-    shots = []
-    for bins, ideal, why in chosen:
-        number = effective_number(joined(start, ideal)) if start else 1.0
-        shots.append((number, Shot(bins, score_of(number) - coverage.diversity,
-                                   describe_shot(bins, most_common(coverage, "distance")), why)))
+        before, state = state, _with(state, bins, effective_number(now))
+        chosen.append((bins, ideal, _why(bins, before, coverage),
+                       state.diversity - before.diversity))
+    usual, shots = most_common(coverage, "distance"), []
+    for bins, ideal, why, rise in chosen:
+        number = effective_number(joined(start, ideal)) if start else 0.0
+        gain = score_of(number) - coverage.diversity if start else rise
+        shots.append((number, Shot(bins, gain, describe_shot(bins, usual), why)))
     return tuple(shot for _, shot in sorted(shots, key=lambda pair: -pair[0]))
 
 
 def _options(state: Coverage, has_light: bool) -> list[dict[str, str]]:
     """The plausible photos: plain ones first, so that these win ties."""
-    place = "new" if len(state.scenes) < SCENES.least or state.photos == 0 else "same"
+    place = "new" if len(state.scenes) < SCENES.least else "same"
+    place = place if state.photos else "first"
     options = []
     for (yaw, pitch), expression, light, distance in itertools.product(
             _POSES, _EXPRESSION, _LIGHTS if has_light else ("even",),
@@ -184,7 +208,7 @@ def _parts(bins: Mapping[str, str]) -> dict[str, str]:
 def _supplies(bins: Mapping[str, str], lacks: Sequence[Lack]) -> bool:
     parts = _parts(bins)
     return any(parts.get(lack.need.axis) in lack.need.bins
-               or lack.need is SCENES and bins["place"] == "new" for lack in lacks)
+               or lack.need is SCENES and bins["place"] != "same" for lack in lacks)
 
 
 def _ideals(options: Sequence[Mapping[str, str]], photos: Sequence[Photo], now: Traits,
@@ -200,6 +224,8 @@ def _ideals(options: Sequence[Mapping[str, str]], photos: Sequence[Photo], now: 
             "distance": [(np.log2(_DISTANCE[bins["distance"]]),) for bins in options]}
     ideal = {name: np.asarray(values, np.float32) / np.float32(TRAITS[name].scale)
              for name, values in rows.items() if name in now or not now}
+    if not now:  # a set that begins with these has a face, and a place of its own
+        ideal |= {name: np.zeros((len(options), 1), np.float32) for name in ("face", "scene")}
     if "face" in now:
         ideal["face"] = np.repeat(np.nanmean(now["face"], 0)[None], len(options), 0)
     if "scene" in now:
@@ -224,20 +250,27 @@ def _with(state: Coverage, bins: Mapping[str, str], effective: float) -> Coverag
     for axis, part in _parts(bins).items():
         if axis in counts:
             counts[axis][part] += 1
-    scenes = (*state.scenes, ("",)) if bins["place"] == "new" and (
-        state.scenes or not state.photos) else state.scenes
+    scenes = (*state.scenes, ("",)) if bins["place"] == "first" or (
+        bins["place"] == "new" and state.scenes) else state.scenes
     return replace(state, counts=counts, scenes=scenes, photos=state.photos + 1,
                    lacks=lacks_of(counts, scenes), effective=effective,
                    diversity=score_of(effective))
 
 
-def _why(bins: Mapping[str, str], state: Coverage) -> str:
-    """The reason of the first need that a planned photo supplies."""
+def _why(bins: Mapping[str, str], state: Coverage, taken: Coverage) -> str:
+    """The reason of the first need that a planned photo supplies.
+
+    Args:
+        state: what there is with the shots before it on the list.
+        taken: what there is now, which the reason counts.
+    """
     lacking = [lack for lack in state.lacks if _supplies(bins, [lack])]
     if not lacking:
         return "unlike what there is"
-    need, found = lacking[0].need, lacking[0].found
-    return f"{'only' if found else 'none'}{f' {found}' if found else ''} so far; {need.reason}"
+    need = lacking[0].need
+    found = next((lack.found for lack in taken.lacks if lack.need is need), 0)
+    wanted = f" of {need.least}" if need.least > 1 else ""
+    return f"{f'only {found}' if found else 'none'}{wanted} so far; {need.reason}"
 
 
 def _reshoot(photos: PhotoSet, able: Sequence[Photo]) -> tuple[Reshoot, ...]:

@@ -223,7 +223,7 @@ def _list(draw: ImageDraw.ImageDraw, advice: Advice) -> None:
     for number, shot in enumerate(advice.shots, start=1):
         draw.ellipse((_EDGE, y, _EDGE + 32, y + 32), _WANT)
         draw.text((_EDGE + 16, y + 16), str(number), _PAPER, _font(18), anchor="mm")
-        draw.text((right, y + 3), f"+{shot.gain:.0f}", _GOOD, _font(22), anchor="ra")
+        draw.text((right, y + 3), shot.rise, _GOOD, _font(22), anchor="ra")
         for line in _lines(draw, shot.text, _font(18), right - _EDGE - 130)[:2]:
             draw.text((_EDGE + 46, y), line, _INK, _font(18))
             y += 24

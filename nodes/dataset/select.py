@@ -224,7 +224,8 @@ def selection_sheet(selection: Selection) -> np.ndarray:
                   GREEN if choice.place else BLUE, choice.text, dimmed=not choice.place)
              for choice in choices]
     left_out = len(selection.choices) - len(choices)
-    title = (f"{len(selection.picked)} of {len(selection.choices)} usable photos,  diversity "
+    title = (f"{len(selection.picked)} of {len(selection.choices)} usable "
+             f"photo{'' if len(selection.choices) == 1 else 's'},  diversity "
              f"{selection.coverage.diversity:.0f} of 100"
              f"{f',  {left_out} more passed' if left_out else ''}")
     return draw_sheet(cards, title)

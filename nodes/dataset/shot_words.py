@@ -25,7 +25,7 @@ _LIGHT = {"even": "even daylight from the front", "left": "soft window light fro
 _DISTANCE = ("full", "upper_body", "shoulders", "close")  # from far to near
 _FRAMED = {"upper_body": "down to the waist", "shoulders": "head and shoulders",
            "close": "the face fills the picture"}
-_PLACE = {"new": "in a place not used yet", "same": ""}
+_PLACE = {"first": "", "new": "in a place not used yet", "same": ""}
 
 # By rule of the curation: what to do about the photos it refused.
 RESHOOT: Mapping[str, str] = {

@@ -80,6 +80,24 @@ def test_taking_the_shots_leaves_nothing_essential_missing(posed):
     assert {"frontal", "three_quarter_left", "three_quarter_right"} <= yaws
 
 
+def test_the_shots_of_an_empty_set_say_what_each_adds_to_those_before():
+    advice = advise([])
+    gains = [shot.gain for shot in advice.shots]
+    assert gains[0] == 0 == advice.coverage.diversity
+    assert all(gain > 5 for gain in gains[1:]) and sum(gains) <= 100
+    assert "+0" not in advice.text and "in this order" in advice.headline
+    assert f"these {len(advice.shots)} first" in advice.headline
+
+
+def test_planned_shots_are_not_counted_as_taken(posed):
+    """No reason claims a photo that does not exist, and the first place is nothing to change."""
+    shots = advise([]).shots
+    assert not any("only" in shot.why for shot in shots)
+    assert "not used yet" not in shots[0].text and "not used yet" in shots[1].text
+    one = advise([posed("a")])
+    assert "only 1 of 2 so far; the view" in one.text
+
+
 def test_the_list_follows_what_is_there(posed):
     near = advise([posed(f"{n}", share=0.5, place=n) for n in range(4)])
     far = advise([posed(f"{n}", share=0.14, place=n) for n in range(4)])
@@ -97,6 +115,21 @@ def test_too_few_photos_and_many_alike_ones_are_told_apart(posed):
     assert advise([posed("a"), posed("b")]).headline.startswith("Too few: 2 photos")
     many = advise([posed(f"{n}", yaw=n / 10) for n in range(30)])
     assert many.headline.startswith("Enough in number, too much alike: 30 photos")
+
+
+def test_a_varied_set_that_lacks_one_view_is_not_called_alike(different, posed):
+    lacking = [photo for photo in different if not 20 <= photo.face.pose.yaw < 50]
+    for photos in (lacking, [dataclasses.replace(photo, name=f"{photo.name}.{copy}")
+                             for copy in range(4) for photo in lacking]):
+        headline = advise(photos).headline
+        assert headline.startswith(f"Varied, but not complete: {len(photos)} photos")
+        assert headline.endswith("one thing that is needed is missing. Take this one next.")
+
+
+def test_one_is_one_and_not_a_number_of_things(posed):
+    assert advise([posed("a")]).headline.startswith("Too few: 1 photo; at least 7")
+    alike = advise([posed("a"), posed("b")]).headline
+    assert "2 photos that amount to a single one" in alike and "1.0" not in alike
 
 
 def test_refused_photos_are_counted_by_what_was_wrong(posed):

@@ -89,6 +89,10 @@ def test_parts_of_which_one_is_enough_name_each_other(written, posed):
     assert found[found.index("head, shoulders") + 1] == "needed"
 
 
+def test_one_photo_is_written_in_the_singular(written, posed):
+    assert "1 photo" in words(written([posed("a")])) and "0 photos" in words(written([]))
+
+
 def damaged_png(path):
     Image.effect_noise((400, 400), 90).save(path, format="PNG")
     data = bytearray(path.read_bytes())

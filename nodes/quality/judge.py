@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..sockets import Face, Reason, Verdict
 from .look import Seen
-from .rules import Rules
+from .rules import EYES_PER_WIDTH, Rules
 
 _REJECT, _UNSURE = Verdict.REJECT, Verdict.UNSURE
 _COVERS = {"covered_eyes": "The eyes seem covered, as by dark glasses; use a photo without.",
@@ -47,20 +47,22 @@ def _several(measures: Mapping[str, float], rules: Rules) -> Reason | None:
 
 
 def _too_small(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    """Judged by the distance of the eyes as a training picture shows it."""
+    """Judged as a training picture shows it, by the face's width or by that which the distance of
+    the eyes speaks of: the pose spoils one or the other, and neither makes a face too large.
+    """
     scale = 1.0
     if rules.training_size:
         scale = min(rules.training_size / measures["photo_side"], 1.0)
-    apart = measures["eyes_apart"] * scale
-    if apart >= rules.min_eyes_apart:
+    width = measures["face_width"] * scale
+    size = max(width, measures["eyes_apart"] * scale / EYES_PER_WIDTH)
+    if size >= rules.min_face:
         return None
     where = " at training size" if scale < 1 else ""
     advice = ("crop the photo to the head" if scale < 1
               else "come closer or use the original file")
-    return Reason("too_small", f"The face is {measures['face_width'] * scale:.0f} pixels wide"
-                  f"{where}, with {apart:.0f} between the eyes; {rules.min_face} and "
-                  f"{rules.min_eyes_apart:.0f} are asked for; {advice}.",
-                  _REJECT if apart < 0.75 * rules.min_eyes_apart else _UNSURE)
+    return Reason("too_small", f"The face is {int(width)} pixels wide{where}; {rules.min_face} "
+                  f"are asked for; {advice}.",
+                  _REJECT if size < 0.75 * rules.min_face else _UNSURE)
 
 
 def _outside(measures: Mapping[str, float], rules: Rules) -> Reason | None:

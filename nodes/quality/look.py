@@ -18,12 +18,14 @@ from ..faces.dlib_resnet import chip
 from ..faces.embed import embed
 from ..images import to_rgb
 from ..sockets import Face
-from .measures import face_width, measure
+from .measures import face_width, measure, outside, sharpness
 from .scene import describe
 
 RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
 MAX_FACES = 6  # that are measured in one photo
 _SIZEABLE = 0.25  # of the largest face's width; smaller ones are passers-by
+_IN_FOCUS = 0.25  # of the chosen face's sharpness, at the same size; blurred ones are passers-by
+_CUT_OFF = 0.1  # share of the landmarks outside the picture
 _KEPT_BYTES = 256 * 2 ** 20  # of measured photos; one takes about 20 kB
 
 
@@ -112,14 +114,26 @@ def look_at(pixels: np.ndarray) -> Seen:
 
 
 def _seen(pixels: np.ndarray, faces: list[Face], widths: list[float], place: int) -> Seen:
-    """Measure one of the faces; `second_face` is how wide the widest other one is beside it."""
+    """Measure one of the faces; `second_face` is how wide the widest other one is beside it.
+
+    Of those that are whole and in focus: behind a person others walk by.
+    """
     face = faces[place]
-    rival = max((width for index, width in enumerate(widths) if index != place), default=0.0)
+    rival = max((width for index, width in enumerate(widths) if index != place
+                 and _rivals(pixels, face, faces[index], widths[place] / width)), default=0.0)
     measures = {"faces": float(len(faces)), "face_rank": float(place + 1),
                 "second_face": rival / widths[place], **measure(pixels, face)}
     aligned = _aligned(pixels, face)
     return Seen(face, measures, embed(pixels, face, RECOGNISER), _pattern(aligned),
                 describe(pixels, face), _pattern(aligned[:, ::-1]))
+
+
+def _rivals(pixels: np.ndarray, face: Face, other: Face, wider: float) -> bool:
+    """Whether another face, `wider` times narrower, draws the eye as this one does."""
+    if outside(other, *pixels.shape[:2]) > _CUT_OFF:
+        return False
+    return (sharpness(pixels, other, 1 / wider)
+            >= _IN_FOCUS * sharpness(pixels, face, wider))
 
 
 def _read(file: Path, sha256: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..faces.boxes import crop_round
 from ..faces.mesh import face_outline
 from ..images import resize
 from ..sockets import Face
-from .tones import lab
+from .tones import lab, luma
 
 # Landmarks of MediaPipe's mesh. Round each eye: the lids and the skin below, where no brow grows.
 _ROUND_EYES = (
@@ -29,13 +29,19 @@ _FOREHEAD = (9, 151, 108, 337, 69, 299, 107, 336, 66, 296, 6, 197, 195, 5)
 _LIPS = (72, 302, 38, 268, 85, 315, 86, 316, 11, 12, 15, 16)
 _ROUND_MOUTH = (164, 167, 393, 165, 391, 92, 322, 18, 200, 199, 175, 83, 313, 201, 421, 208, 428,
                 182, 406, 194, 418)
+# The opening between the lids.
+_OPENINGS = (
+    (33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+    (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249))
 _SHADE = 0.5  # weight of lightness beside colour: shadows are not covers
 _MOUTH_SHADE = 0.3
 # Where evidence begins, and how far on it is complete; see `rules.Rules.occlusion`.
 _EYES = 14.0, 16.0  # CIELAB distance of the skin round the eyes from that of cheeks and nose
+_SEEN = 0.2, 0.3  # contrast between the lids over the skin's luma: eyes hidden, eyes to be seen
 _MOUTH = 1.5, 6.0  # how much less the lips stand out than the mouth differs from the forehead
 _HAND = 0.4  # share of the face under a hand that is as bad as can be
 _HAND_SIDE = 256  # pixels; the hand model looks at 192
+_EYE_SIDE = 384  # pixels that the face is brought to, so that an eye has some fifty
 _PALM = 0.06  # of the face's width: how far flesh reaches beyond a hand's landmarks
 
 
@@ -51,7 +57,9 @@ def occlusion_measures(pixels: np.ndarray, face: Face, patches: np.ndarray) -> d
         patches: colours at the landmarks (478, 3), of `tones.landmark_colours`.
     """
     colours = lab(patches)
-    found = {"covered_eyes": covered_eyes(colours), "covered_mouth": covered_mouth(colours),
+    behind = 1 - _share((eye_contrast(pixels, face, patches) - _SEEN[0]) / (_SEEN[1] - _SEEN[0]))
+    found = {"covered_eyes": covered_eyes(colours) * behind,
+             "covered_mouth": covered_mouth(colours),
              "covered_hand": covered_by_hands(pixels, face)}
     return {**found, "occlusion": max(found.values())}
 
@@ -60,11 +68,29 @@ def covered_eyes(colours: np.ndarray) -> float:
     """Whether something unlike skin lies over both eyes (dark glasses), from colours (478, 3).
 
     The CIELAB distance of the skin round each eye from that of cheeks and nose; the less covered
-    eye counts, so that hair over one eye does not.
+    eye counts, so that hair over one eye does not. Deep sockets, light from the side and make-up
+    look alike, but leave white and iris to be told apart; see `eye_contrast`.
     """
     skin = _middle(colours, _CHEEKS_AND_NOSE)
     apart = min(_apart(_middle(colours, places), skin, _SHADE) for places in _ROUND_EYES)
     return _share((apart - _EYES[0]) / _EYES[1])
+
+
+def eye_contrast(pixels: np.ndarray, face: Face, patches: np.ndarray) -> float:
+    """How far light and dark lie apart between the lids of the clearer eye, over the skin's luma.
+
+    Args:
+        patches: colours at the landmarks (478, 3), of `tones.landmark_colours`.
+    """
+    crop, corner = crop_round(pixels, face.box, margin=0.1)
+    scale = _EYE_SIDE / crop.shape[0]
+    light = luma(resize(crop, _EYE_SIDE, _EYE_SIDE))
+    spans = [0.0]
+    for opening in _OPENINGS:
+        outline = (face.landmarks[list(opening), :2] - corner) * scale
+        inside = light[_painted([outline], (_EYE_SIDE, _EYE_SIDE), 0.0)]
+        spans += [float(np.ptp(np.percentile(inside, (5, 95))))] if inside.size else []
+    return max(spans) / max(float(luma(_middle(patches, _CHEEKS_AND_NOSE))), 1.0)
 
 
 def covered_mouth(colours: np.ndarray) -> float:

@@ -51,24 +51,20 @@ class Rules:
             raise LikenessError("`training_size` must be 0 or the side of the training pictures in "
                                 f"pixels, got {self.training_size}.")
 
-    @property
-    def min_eyes_apart(self) -> float:
-        """What `min_face` asks for, as the distance of the irises in pixels."""
-        return self.min_face * EYES_PER_WIDTH
-
 
 # Portraits: 179 official portraits of as many people, 512 x 512, largest face; the figures that
 # launcher/measure_limits.py prints for them. Ladders: those and photos of three people made worse
 # step by step.
 SOURCES: Mapping[str, str] = MappingProxyType({
     "min_face": "A choice: the head fills about half of a training picture of 512 pixels. As the "
-                "distance of the eyes it is 57 pixels; passports ask for 60 at least "
-                "(ISO/IEC 19794-5).",
+                "distance of the eyes, which serves as well, it is 57 pixels; passports ask for 60 "
+                "at least (ISO/IEC 19794-5).",
     "training_size": "What the user trains at.",
     "min_sharpness": "Photos blurred by a Gaussian of 2 pixels at 256 have 7 to 54, median 17.",
     "soft_sharpness": "99 of 100 portraits have 215 and more, good small faces 110.",
     "several_faces": "A choice of the user.",
-    "second_face": "A choice: faces of passers-by in good photos are narrower.",
+    "second_face": "A choice: faces of passers-by in good photos are narrower, out of focus or cut "
+                   "off, which do not count.",
     "highlights": "Portraits have 154 to 250, whatever the skin tone.",
     "clipped": "Portraits have up to 0.075, 99 of 100 up to 0.043.",
     "outside": "Photos that show the whole face have 0, halves of faces 0.1 and more.",
@@ -78,7 +74,7 @@ SOURCES: Mapping[str, str] = MappingProxyType({
               "side.",
     "eyes_closed": "Portraits have up to 0.42, 99 of 100 up to 0.31, narrow smiling eyes "
                    "included; lids drawn over the open eyes of four photos 0.41 to 0.64.",
-    "occlusion": "Portraits have up to 0.39, 99 of 100 up to 0.3; drawn dark glasses 0.68 and "
+    "occlusion": "535 portraits have up to 0.39, 99 of 100 up to 0.05; drawn dark glasses 0.68 and "
                  "more, light brown ones from 0.36, masks 0.4 and more unless they have the colour "
                  "of skin.",
     "compression": "Portraits have up to 1.6; the same and other photos stored again as JPEG of "

@@ -16,6 +16,7 @@ from likeness.nodes.quality.occlusion import (
     covered_mouth,
     eyes_closed,
     hidden_share,
+    occlusion_measures,
 )
 from likeness.nodes.quality.rules import Rules
 from likeness.nodes.quality.tones import lab, landmark_colours
@@ -25,6 +26,7 @@ GLASSES = ((70, 63, 105, 66, 107, 193, 245, 188, 126, 100, 118, 117, 111, 35, 12
            (300, 293, 334, 296, 336, 417, 465, 412, 355, 329, 347, 346, 340, 265, 353))
 MASK = ((6, 196, 114, 50, 123, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378,
          379, 365, 397, 288, 361, 323, 454, 352, 280, 343, 419),)
+OPENINGS = ((33, 160, 159, 158, 133, 153, 145, 144), (263, 387, 386, 385, 362, 380, 374, 373))
 PHOTOS = ("obama", "obama3", "biden", "biden2", "astronaut")
 
 
@@ -82,6 +84,20 @@ def test_a_photo_with_dark_glasses_is_rejected_as_covered(faces):
     seen = look_at(painted(pixels, face, GLASSES, (12, 12, 14)))
     assert ("covered", "reject") in [(reason.rule, reason.verdict.value)
                                      for reason in judge(seen, Rules())]
+
+
+def test_dark_skin_round_eyes_that_can_be_seen_is_no_cover(faces):
+    pixels, face = faces["obama3"]
+    dark = painted(pixels, face, GLASSES, (50, 38, 32))
+    shape = Image.new("L", dark.shape[1::-1])
+    for opening in OPENINGS:
+        ImageDraw.Draw(shape).polygon([tuple(face.landmarks[point, :2]) for point in opening],
+                                      fill=255)
+    shadowed = np.where(np.asarray(shape)[..., None] > 0, pixels, dark)
+    assert covered_eyes(colours(shadowed, face)) > Rules().occlusion[0]
+    bare, hidden = (occlusion_measures(picture, face, landmark_colours(picture, face))
+                    for picture in (shadowed, dark))
+    assert bare["covered_eyes"] < 0.1 < Rules().occlusion[0] < hidden["covered_eyes"]
 
 
 def a_hand(x, y, size):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from .calibration import Calibration
 from .copying import Originals, copying, originals
 from .diversity import correlations
-from .knee import Point, Recommendation, recommend
+from .knee import Point, Recommendation, best_model, recommend
 from .report import FORMAT as REPORT_FORMAT
 from .report import rounded, yardstick_entry
 from .score import MAX_YAW, Yardstick, score_pictures
@@ -30,6 +30,8 @@ FORMULAS = {
                  "prompt and seed being the same: how much of the model's own picture is left",
     NOTHING: "not measured: connect `clip_vision`, enter two prompts, or sweep from strength 0",
 }
+
+_ROUNDS = 200  # of fitting columns and prompts in turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,22 +116,15 @@ def conclude(grid: Grid, figures: Sequence[Mapping[str, Any]], pictures: Sequenc
     """
     kind, flexibility = _flexibility(grid, pictures, cosines)
     likeness = np.array([np.nan if each["score"] is None else each["score"] for each in figures])
-    alike, free = _curve(grid, likeness), _curve(grid, flexibility)
+    (alike, sure), (free, surely) = (_curve(grid, likeness),
+                                     _flexibility_curve(grid, kind, flexibility))
     points = tuple(Point(column.strength, alike[place][0], free[place][0], alike[place][1],
                          free[place][1]) for place, column in enumerate(grid.columns))
-    choice = recommend(points)
-    if not grid.strengths:
-        choice = _best_model(grid, points, choice)
+    if grid.strengths:
+        choice = recommend(points, min(sure, surely))
+    else:
+        choice = best_model([column.label for column in grid.columns], points, sure)
     return Result(grid, tuple(figures), flexibility, kind, points, choice, calibration)
-
-
-def _best_model(grid: Grid, points: Sequence[Point], choice: Recommendation) -> Recommendation:
-    """Models stand in no order, so there is no knee: the one of the best trade counts."""
-    if choice.best is None:
-        return replace(choice, text=choice.text.replace("strength", "model"))
-    best = next(place for place, point in enumerate(points) if point.strength == choice.best)
-    return Recommendation(choice.best, False, f"`{grid.columns[best].label}` has the best trade of "
-                          "likeness and flexibility.", choice.heights)
 
 
 def _flexibility(grid: Grid, pictures: Sequence[np.ndarray],
@@ -163,23 +158,46 @@ def _composition(grid: Grid, pictures: Sequence[np.ndarray], plain: int) -> np.n
         for index, cell in enumerate(grid.cells)])
 
 
-def _curve(grid: Grid, values: np.ndarray) -> list[tuple[float | None, float]]:
-    """Mean and standard error of each column; (None, 0) where nothing was measured.
+def _curve(grid: Grid, values: np.ndarray,
+           apart: float = 1.0) -> tuple[list[tuple[float | None, float]], int]:
+    """Mean and standard error of each column, and the errors' degrees of freedom.
 
-    Prompts differ more than strengths do, and every column has the same prompts, so the error is
-    that of what is left when each prompt's and seed's own mean is taken away.
+    Prompts differ more than strengths do, and the hard ones lose their faces first, so that a plain
+    mean would rise by what is missing. So the mean is that of the additive model value = column +
+    prompt and seed, fitted by least squares, and the error that of its residuals. A column of which
+    less than half is known has none: (None, 0).
+
+    Args:
+        apart: by how much the values hang together; multiplies the error.
     """
     table = values.reshape(len(grid.columns), -1)
     known = np.isfinite(table)
-    own = np.array([column[there].mean() if there.any() else 0.0
-                    for column, there in zip(table.T, known.T, strict=True)])
-    rest = table - own
-    found = []
-    for row, left, there in zip(table, rest, known, strict=True):
-        count = int(there.sum())
-        error = float(left[there].std(ddof=1) / np.sqrt(count)) if count > 1 else 0.0
-        found.append((float(row[there].mean()) if count else None, error))
-    return found
+    known &= (2 * known.sum(1) >= known.shape[1])[:, None]
+    filled = np.where(known, table, 0.0)
+    rows, across = known.sum(1), known.sum(0)
+    columns, cells = np.zeros(len(rows)), np.zeros(len(across))
+    for _ in range(_ROUNDS):  # each step is the least squares of one side given the other
+        columns = (filled - known * cells).sum(1) / np.maximum(rows, 1)
+        cells = (filled - known * columns[:, None]).sum(0) / np.maximum(across, 1)
+    rest = known * (filled - columns[:, None] - cells)
+    freedom = int(known.sum() - (rows > 0).sum() - (across > 0).sum() + 1)
+    sigma = float(np.sqrt((rest ** 2).sum() / freedom)) if freedom > 0 else 0.0
+    typical = float(cells[across > 0].mean()) if across.any() else 0.0
+    return [(float(column + typical), apart * sigma / float(np.sqrt(count)))
+            if count else (None, 0.0) for column, count in zip(columns, rows, strict=True)
+            ], max(freedom, 0)
+
+
+def _flexibility_curve(grid: Grid, kind: str,
+                       values: np.ndarray) -> tuple[list[tuple[float | None, float]], int]:
+    """The curve of flexibility, with an error that knows which values hang together."""
+    if kind != VARIETY:
+        return _curve(grid, values)
+    if len(grid.prompts) == 2:  # both say the same, so there is one value a seed
+        return _curve(grid, values.reshape(len(grid.columns), 2, -1).mean(1).ravel())
+    # The mean over pairs has up to twice the error of the mean of as many single values
+    # (Hoeffding 1948, doi 10.1214/aoms/1177730196).
+    return _curve(grid, values, apart=2.0)
 
 
 def report(result: Result, store: Store, judge: Judge, made: int) -> dict[str, Any]:

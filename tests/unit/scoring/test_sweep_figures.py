@@ -145,6 +145,29 @@ def test_the_error_of_a_mean_leaves_out_what_differs_by_prompt(obama, judge):
     assert result.points[1].likeness_error == pytest.approx(0, abs=1e-9)
 
 
+def curve_of(obama, judge, scores, strengths):
+    grid = grid_of(obama, strengths)
+    figures = [{"score": score, "status": "scored" if score else "no_face", "verdict": "keep",
+                "copied": False} for score in scores]
+    return conclude(grid, figures, [noise(seed) for seed in range(len(scores))],
+                    judge.measure.calibration).points
+
+
+def test_a_strength_that_loses_the_faces_of_a_hard_prompt_does_not_rise_by_that(obama, judge):
+    points = curve_of(obama, judge, (0.8, None, 0.8, 0.4, 0.8, 0.4), (0, 0.5, 1))
+    assert [point.likeness for point in points] == pytest.approx([0.6, 0.6, 0.6])
+
+
+def test_a_strength_of_which_less_than_half_is_scored_has_no_likeness(obama, judge):
+    prompts = ("a", "b", "c")
+    grid = grid_of(obama, (0, 1), prompts)
+    figures = [{"score": score, "status": "scored" if score else "no_face", "verdict": "keep",
+                "copied": False} for score in (0.9, None, None, 0.5, 0.4, 0.6)]
+    result = conclude(grid, figures, [noise(seed) for seed in range(6)], judge.measure.calibration)
+    assert result.points[0].likeness is None
+    assert result.points[1].likeness == pytest.approx(0.5)
+
+
 def test_grid_and_chart_are_drawn_with_gaps(swept, judge):
     grid, _, figures, shown = swept
     result = conclude(grid, figures, shown, judge.measure.calibration)

@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,9 +41,12 @@ def main() -> None:
     for photo in skipped:
         print(f"{photo.name}: {photo.text}")
     path = bank_module.BANKS / "dlib.safetensors"
+    with tempfile.TemporaryDirectory() as place:
+        trial = Path(place) / path.name
+        bank_module.write_bank(trial, bank)
+        _check_precision(bank, bank_module.read_bank(trial))
     bank_module.write_bank(path, bank)
     print(f"{len(bank.embeddings)} people, {path.stat().st_size} bytes in {path}")
-    _check_precision(bank, bank_module.read_bank(path))
 
 
 def _bank_module() -> ModuleType:

@@ -15,12 +15,14 @@ import numpy as np
 
 from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
+from ..faces.centre import robust_centre
 from ..sockets import Face, Subject
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the strength asked for, tried from the hardest down
 
 LOWERS = "Every setting lowers the likeness."
 SOMEBODY_ELSE = "The restored face is not the same person as before."
+UNASKED = "no same-person cut is stated, so it is not asked whether the face stays one person's"
 UNSEEN = "The recogniser sees no face here, so nothing can be guarded."
 
 
@@ -38,8 +40,8 @@ class Judge:
 
     backend: str
     compared_with: str  # for the report
-    centre: np.ndarray | None  # (D,) of the subject's photos; None: no subject
-    cut: float | None  # similarity above which two pictures show the same person
+    centre: np.ndarray | None  # (D,) robust, of the subject's photos; None: no subject
+    cut: float | None  # published same-person similarity; None: none is, so rule one is not asked
     allowed_loss: float = 0.0
 
     def look(self, pixels: np.ndarray, face: Face) -> np.ndarray | None:
@@ -93,8 +95,9 @@ def make_judge(subject: Subject | None, backend: str, allowed_loss: float = 0.0,
         return Judge(backend, "the face before restoring", None, cut)
     rows = embed.subject_embeddings(subject, backend)
     own = rows[len(subject.references):] if subject.held_out else rows
-    return Judge(backend, "held-out photos" if subject.held_out else "all photos",
-                 embed.centre(own, backend), cut, allowed_loss)
+    with_what = "held-out photos" if subject.held_out else "all photos"
+    return Judge(backend, with_what if cut is not None else f"{with_what}; {UNASKED}",
+                 robust_centre(own, backend), cut, allowed_loss)
 
 
 def strongest(measure: Callable[[float], float | None], strength: float,

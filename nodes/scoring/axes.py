@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,18 +46,22 @@ class Axes:
 
 
 def measure_axes(pictures: Sequence[np.ndarray], scores: Sequence[Score], measure: Yardstick,
-                 prompt: PromptFit | None = None) -> Axes:
+                 prompt: PromptFit | None = None,
+                 on_item: Callable[[int], None] = lambda done: None) -> Axes:
     """Measure pictures (H, W, 3) uint8 RGB that have been scored, in the order of the batch.
 
     Args:
         scores: one per picture, in the same order.
+        on_item: called with the number of pictures done; may raise to cancel.
     """
     known = originals(measure)
+    copies, quality = [], []
+    for pixels, score in zip(pictures, scores, strict=True):
+        copies.append(copying(pixels, score, known))
+        quality.append(face_quality(pixels, score))
+        on_item(len(copies))
     return Axes(
-        tuple(copying(pixels, score, known)
-              for pixels, score in zip(pictures, scores, strict=True)),
-        tuple(face_quality(pixels, score)
-              for pixels, score in zip(pictures, scores, strict=True)),
+        tuple(copies), tuple(quality),
         diversity(pictures, scores, measure, None if prompt is None else prompt.seen),
         prompt, known)
 

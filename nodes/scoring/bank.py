@@ -70,6 +70,8 @@ def read_bank(path: Path) -> ImpostorBank:
         with safe_open(path, framework="np") as file:
             rows = file.get_tensor("embeddings").astype(np.float32)
             told = json.loads(file.metadata()["impostors"])
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']}, this pack reads {FORMAT}")
         bank = ImpostorBank(told["backend"], rows, told["weights"], told["source"],
                             told["rights"])
         if rows.ndim != 2 or rows.shape[1] != backends.backend(bank.backend).dimension:

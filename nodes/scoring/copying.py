@@ -20,7 +20,7 @@ from ..images import read_photo
 from ..quality.look import face_pattern
 from ..quality.rules import Rules
 from ..sockets import Face, Photo
-from .calibration import PRIOR_PHOTOS
+from .calibration import PRIOR_PHOTOS, robust_sigma
 from .score import Score, Yardstick
 
 CHANCE = 0.01  # of real photos that may be taken for copies by their nearness alone
@@ -91,8 +91,9 @@ def closest_limit(pairs: Sequence[float], measure: Yardstick) -> float | None:
     """The similarity to a reference above which a picture is nearer than real photos come.
 
     The highest of a few pairs is beaten by the next real photo too often (by every second one
-    where there are three), so the limit is at least what 1 in 100 of them would reach by Student's
-    t with the subject's own sigma, as in `rates.false_rejects`.
+    where there are three), so the limit is at least what the nearest of the n references would be
+    to 1 in 100 of them: for each reference the share CHANCE / n (Bonferroni) by Student's t, with
+    the robust deviation of the pairs and the subject's own sigma as that of three photos more.
 
     Args:
         pairs: similarities of each two real photos.
@@ -102,8 +103,10 @@ def closest_limit(pairs: Sequence[float], measure: Yardstick) -> float | None:
     sigma, count = measure.calibration.sigma, len(measure.photos)
     if sigma is None or not pairs:
         return None
-    reach = float(stdtrit(count - 1 + PRIOR_PHOTOS, 1 - CHANCE)) * math.sqrt(1 + 1 / count)
-    return max(max(pairs), float(np.median(pairs)) + reach * sigma)
+    freedom = count - 1 + PRIOR_PHOTOS
+    variance = ((count - 1) * robust_sigma(pairs) ** 2 + PRIOR_PHOTOS * sigma ** 2) / freedom
+    reach = float(stdtrit(freedom, 1 - CHANCE / count)) * math.sqrt((1 + 1 / count) * variance)
+    return max(max(pairs), float(np.median(pairs)) + reach)
 
 
 def copying(pixels: np.ndarray, score: Score, known: Originals) -> Copying | None:

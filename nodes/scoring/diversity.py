@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..faces.embed import similarity
 from ..images import resize
 from .score import Score, Yardstick
 
+_REACH = 1.64  # standard errors that a normal value exceeds once in twenty times
 _SIDE = 32  # pixels; layout and light, no grain
 
 
@@ -22,13 +24,14 @@ class Diversity:
     effective: float | None  # how many different pictures the batch amounts to (Vendi score)
     faces: float | None  # mean similarity of two scored faces
     real_faces: float | None  # mean similarity of two real photos of the subject
+    margin: float | None = None  # by which `faces` may exceed `real_faces` by chance
     seen: float | None = None  # the Vendi score of what CLIP sees; None: none is connected
 
     @property
     def narrower_than_real(self) -> bool:
-        """Whether the batch's faces differ less than the person's own photos do."""
+        """Whether the batch's faces differ less than as many photos of the person would."""
         return (self.faces is not None and self.real_faces is not None
-                and self.faces > self.real_faces)
+                and self.margin is not None and self.faces > self.real_faces + self.margin)
 
 
 def diversity(pictures: Sequence[np.ndarray], scores: Sequence[Score], measure: Yardstick,
@@ -49,7 +52,28 @@ def diversity(pictures: Sequence[np.ndarray], scores: Sequence[Score], measure: 
         _mean_of_pairs(1 - kernel.clip(0)) if several else None,
         vendi(kernel) if several else None, _mean_similarity(faces, measure.backend),
         _mean_similarity(list(measure.photos), measure.backend),
+        chance_margin(measure.photos, len(faces), measure.backend),
         vendi(_cosines(clip_embeddings)) if several and clip_embeddings is not None else None)
+
+
+def chance_margin(photos: np.ndarray, count: int, backend: str) -> float | None:
+    """How far as many more real photos may exceed the mean similarity of these by chance.
+
+    About once in twenty times: 1.64 times the jackknife's standard error of the mean similarity of
+    the N photos (Efron and Stein 1981, doi 10.1214/aos/1176345462), whose variance falls as 1 / N,
+    for the N photos and for the others.
+
+    Args:
+        photos: (N, D) embeddings; fewer than three have no margin.
+        count: how many others are compared with them.
+    """
+    total = len(photos)
+    if total < 3 or count < 2:
+        return None
+    alike = np.array([[similarity(a, b, backend) for b in photos] for a in photos])
+    without = [_mean_of_pairs(np.delete(np.delete(alike, i, 0), i, 1)) for i in range(total)]
+    variance = (total - 1) * float(np.var(without))
+    return _REACH * math.sqrt(variance * (1 + total / count))
 
 
 def correlations(pictures: Sequence[np.ndarray]) -> np.ndarray:

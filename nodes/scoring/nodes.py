@@ -118,7 +118,8 @@ class LikenessScore(io.ComfyNode):
         fit = None
         if towers is not None:
             fit = prompt_fit(images, towers, prompt, subject, runtime.throw_if_cancelled)
-        axes = measure_axes(pictures, scores, measures[0], fit)
+        axes = measure_axes(pictures, scores, measures[0], fit,
+                            lambda done: runtime.throw_if_cancelled())
         ranked = rank(scores)
         order = [score.index for score in ranked]
         saved = save_pictures(images[order], subject.folder_name, save_prefix, cls)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import LikenessError
-from ..faces import backends
+from ..faces.centre import robust_centre
 from ..faces.embed import similarity
 from ..sockets import Spread
-
-_STEPS, _CLOSE = 200, 1e-7
-FEWEST = 3  # embeddings of which one can be outvoted
 
 
 @dataclass(frozen=True)
@@ -23,50 +18,6 @@ class Nearness:
     best: float  # similarity to the most alike photo
     mean: float  # mean of the similarities to all photos
     nearest: int  # which photo is the most alike
-
-
-def robust_centre(embeddings: Sequence[np.ndarray] | np.ndarray,
-                  backend: str = "dlib") -> np.ndarray:
-    """The geometric median of embeddings (N, D), of unit vectors where cosine counts: (D,).
-
-    The point with the least sum of distances: one odd photo pulls with the same weight wherever
-    it lies, while a mean follows it. Weiszfeld's iteration as Vardi and Zhang (PNAS 2000, doi
-    10.1073/pnas.97.4.1423) complete it. Of one or two it is the mean.
-
-    Raises:
-        LikenessError: no embeddings.
-    """
-    rows = np.asarray(embeddings, np.float64)
-    if not len(rows):
-        raise LikenessError("There is no face embedding to average; keep at least one photo.")
-    cosine = backends.backend(backend).metric == "cosine"
-    if cosine:
-        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
-    middle = rows.mean(0)
-    if len(rows) >= FEWEST:
-        middle = _geometric_median(rows, middle)
-    if cosine:
-        middle = middle / max(float(np.linalg.norm(middle)), 1e-12)
-    return middle.astype(np.float32)
-
-
-def _geometric_median(rows: np.ndarray, start: np.ndarray) -> np.ndarray:
-    point = start
-    for _ in range(_STEPS):
-        distances = np.linalg.norm(rows - point, axis=1)
-        apart = distances > 1e-12
-        if not apart.any():
-            return point
-        weights = 1 / distances[apart]
-        target = (rows[apart] * weights[:, None]).sum(0) / weights.sum()
-        here = len(rows) - int(apart.sum())  # photos that lie on the point and hold it there
-        pull = float(np.linalg.norm(((rows[apart] - point) * weights[:, None]).sum(0)))
-        stay = min(1.0, here / pull) if pull else 1.0
-        moved = (1 - stay) * target + stay * point
-        if np.linalg.norm(moved - point) < _CLOSE:
-            return moved
-        point = moved
-    return point
 
 
 def own_spread(embeddings: np.ndarray, backend: str = "dlib") -> Spread | None:

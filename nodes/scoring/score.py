@@ -9,11 +9,12 @@ import numpy as np
 
 from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
+from ..faces.centre import robust_centre
 from ..faces.detect import find_faces
 from ..sockets import Face, Subject, Verdict
-from .bank import ImpostorBank, shipped
+from .bank import ImpostorBank, shipped, weights_key
 from .calibration import Calibration, calibrate
-from .references import Nearness, nearness, own_spread, robust_centre
+from .references import Nearness, nearness, own_spread
 
 SEVERAL = ("largest", "most like the subject", "leave unscored", "error")
 STATUSES = ("scored", "not_scoreable", "several_faces", "no_face")  # in the order of the ranking
@@ -65,7 +66,7 @@ def yardstick(subject: Subject, backend: str, bank: ImpostorBank | None = None) 
 
     Raises:
         LikenessError: an unknown recogniser, a subject without photos, or a bank that was made
-            with another recogniser.
+            with another recogniser or with other weights of it.
         MissingModelError: the recogniser's files are absent.
     """
     backends.require(backend)
@@ -73,6 +74,9 @@ def yardstick(subject: Subject, backend: str, bank: ImpostorBank | None = None) 
     if bank is not None and bank.backend != backend:
         raise LikenessError(f"The bank holds faces for {bank.backend}, the judge is {backend}; "
                             "make a bank with the judge's recogniser.")
+    if bank is not None and bank.weights != weights_key(backend):
+        raise LikenessError(f"The bank was made with other weights of {backend} than the installed "
+                            "ones, so its similarities say nothing here; make the bank again.")
     rows = embed.subject_embeddings(subject, backend)
     if not len(rows):
         raise LikenessError(f"`{subject.name}` has no photos to compare with; add photos.")

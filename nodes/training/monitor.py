@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
+from ..faces.centre import robust_centre
 from ..faces.detect import find_faces
 from ..images import read_photo
 from ..sockets import Subject
@@ -91,7 +92,7 @@ class Judge:
     """What pictures of one person are measured with."""
 
     backend: str
-    centre: np.ndarray  # (D,) of the held-out photos, or of all when there are none
+    centre: np.ndarray  # (D,) robust, of the held-out photos, or of all when there are none
     held_out: bool  # whether the centre is that of photos that never train
     training: np.ndarray  # (N, D) of the photos that train
     names: tuple[str, ...]  # of these
@@ -215,7 +216,7 @@ def judge_for(subject: Subject, backend: str = "dlib") -> Judge:
     own = [_nearest(row, np.delete(rows[:count], index, axis=0) if index < count else rows[:count],
                     backend)[0]
            for index, row in enumerate(rows) if index >= count or count > 1]
-    return Judge(backend, embed.centre(held_out if len(held_out) else rows, backend),
+    return Judge(backend, robust_centre(held_out if len(held_out) else rows, backend),
                  len(held_out) > 0, rows[:count], tuple(photo.name for photo in subject.references),
                  statistics.median(own) if own else None)
 

@@ -149,9 +149,10 @@ def curve(alike: np.ndarray, who: np.ndarray, seed: int = 0) -> list[dict[str, A
 def subjects(people: People, backend: str) -> list[dict[str, Any]]:
     """Judge each photo of a person by the person's other photos, and all others by them."""
     from likeness.nodes.faces import backends
+    from likeness.nodes.faces.centre import robust_centre
     from likeness.nodes.faces.embed import similarity
     from likeness.nodes.scoring.calibration import calibrate
-    from likeness.nodes.scoring.references import own_spread, robust_centre
+    from likeness.nodes.scoring.references import own_spread
 
     found = []
     for person, count in Counter(people.who.tolist()).items():
@@ -260,10 +261,14 @@ def table(backend: str, found: dict[str, Any]) -> list[str]:
               f"({row['accepted']} of {row['tried']}), missed {row['missed']} of {row['shown']}"
               for row in found["curve"]]
     lines += [f"  {row['photo']}: {row['verdict']} at {row['score']:.3f} (keep from "
-              f"{row['keep_from'] or float('nan'):.3f}, reject below {row['reject_below']:.3f}); "
+              f"{_number(row['keep_from'])}, reject below {_number(row['reject_below'])}); "
               f"of {row['strangers']} strangers {row['strangers_kept']} kept, "
               f"{row['strangers_unsure']} unsure" for row in found["subjects"]]
     return lines
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from likeness.nodes.scoring import judges
 from likeness.nodes.scoring.axes import measure_axes
 from likeness.nodes.scoring.calibration import calibrate
 from likeness.nodes.scoring.copying import copy_paste
-from likeness.nodes.scoring.diversity import correlations, vendi
+from likeness.nodes.scoring.diversity import chance_margin, correlations, vendi
 from likeness.nodes.scoring.references import nearness, own_spread
 from likeness.nodes.scoring.score import Score, score_pictures, yardstick
 from likeness.nodes.sockets import Verdict
@@ -73,19 +73,50 @@ def test_a_face_nearer_to_a_reference_than_real_photos_are_is_a_copy(measure, pi
     assert copies.copying(pictures["obama3"], middle, known).copy_paste < found.copy_paste
 
 
-@pytest.mark.parametrize("count", [3, 6, 12])
+@pytest.mark.parametrize("count", [3, 6, 20])
 def test_another_real_photo_is_hardly_ever_taken_for_a_copy(measure, count):
     """People whose photos scatter at random; the next photo of each is no copy."""
     random = np.random.default_rng(count)
     found = []
-    for _ in range(60):
-        rows = (0.025 * random.normal(size=(count + 1, 128))).astype(np.float32)
-        person = dataclasses.replace(measure, photos=rows[:-1], calibration=calibrate(
-            own_spread(rows[:-1]), 0.4))
-        pairs = [similarity(rows[i], rows[j]) for i in range(count) for j in range(i)]
+    for _ in range(40):
+        rows = np.zeros((count + 10, 128), np.float32)
+        rows[:, :24] = 0.06 * random.normal(size=(count + 10, 24))
+        own = rows[:count]
+        person = dataclasses.replace(measure, photos=own, calibration=calibrate(
+            own_spread(own), 0.4))
+        pairs = [similarity(own[i], own[j]) for i in range(count) for j in range(i)]
         limit = copies.closest_limit(pairs, person)
-        found.append(nearness(rows[-1], rows[:-1]).best > limit)
-    assert np.mean(found) <= 0.05
+        found += [nearness(row, own).best > limit for row in rows[count:]]
+    assert np.mean(found) <= 0.02
+
+
+def test_what_two_real_photos_reach_is_never_called_a_copy(measure):
+    assert copies.closest_limit([0.30, 0.31, 0.32, 0.33, 0.34, 0.995], measure) == 0.995
+
+
+def test_the_more_references_the_nearer_one_must_be(measure):
+    many = dataclasses.replace(measure, photos=np.zeros((600, 128), np.float32))
+    pairs = [0.5, 0.55, 0.6, 0.65, 0.7]
+    z = copies.closest_limit(pairs, many)
+    spread = 1.4826 * 1.053 * 0.05
+    assert z > 0.6 + 3.9 * spread  # 1 in 60 000 of a normal, not 1 in 100
+
+
+def test_the_gap_is_to_the_nearest_of_several_held_out_photos(measure, pictures, obama):
+    split = dataclasses.replace(obama, references=obama.photos[:2], held_out=obama.photos[2:])
+    known = copies.originals(dataclasses.replace(measure, subject=split))
+    score, = score_pictures([pictures["obama3"]], measure)
+    found = copies.copying(pictures["obama3"], score, known)
+    alike = [similarity(score.embedding, row) for row in measure.photos]
+    assert len(set(alike[2:])) > 1
+    assert found.gap == pytest.approx(max(alike[:2]) - max(alike[2:]))
+
+
+def test_measuring_says_how_far_it_is_and_can_be_cancelled(pictures, measure):
+    scores = score_pictures([pictures["nobody"]] * 2, measure)
+    done = []
+    measure_axes([pictures["nobody"]] * 2, scores, measure, on_item=done.append)
+    assert done == [1, 2]
 
 
 def test_the_copy_paste_formula_is_that_of_multi_id_bench():
@@ -132,12 +163,27 @@ def test_pictures_of_one_colour_do_not_break_the_count():
 
 
 def test_real_photos_are_more_diverse_than_one_photo_again(measure, pictures):
-    same = measured([pictures["obama3"], pictures["obama3"]], measure)[1].diversity
+    same = measured([pictures["obama3"]] * 4, measure)[1].diversity
     other = measured([pictures["obama3"], pictures["biden2"]], measure)[1].diversity
     assert same.pictures == pytest.approx(0.0, abs=1e-6)
     assert other.pictures > 0.1
     assert other.effective > same.effective == pytest.approx(1.0, abs=1e-3)
     assert same.narrower_than_real and not other.narrower_than_real
+
+
+def test_pictures_as_different_as_the_real_photos_are_hardly_ever_called_narrower():
+    random = np.random.default_rng(0)
+    called = []
+    for _ in range(200):
+        rows = (0.06 * random.normal(size=(12, 24))).astype(np.float32)
+        real, made = (np.mean([similarity(part[i], part[j]) for i in range(6) for j in range(i)])
+                      for part in (rows[:6], rows[6:]))
+        called.append(made > real + chance_margin(rows[:6], 6, "dlib"))
+    assert np.mean(called) <= 0.12
+
+
+def test_two_real_photos_cannot_say_what_is_narrower():
+    assert chance_margin(np.eye(2, 128, dtype=np.float32), 4, "dlib") is None
 
 
 def test_one_picture_alone_has_no_diversity(measure, pictures):

@@ -168,3 +168,17 @@ def test_cancelling_leaves_no_bank(strangers, folders, monkeypatch):
     with pytest.raises(RuntimeError, match="cancelled"):
         make("strangers")
     assert not list((folders / "output").rglob("*.*"))
+
+
+def test_a_bank_of_other_weights_is_refused(obama):
+    other = dataclasses.replace(shipped("dlib"), weights="0" * 64)
+    with pytest.raises(LikenessError, match="other weights of dlib"):
+        yardstick(obama, "dlib", other)
+
+
+def test_a_bank_of_another_format_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(banks, "FORMAT", 2)
+    write_bank(tmp_path / "later.safetensors", shipped("dlib"))
+    monkeypatch.undo()
+    with pytest.raises(LikenessError, match="format 2, this pack reads 1"):
+        read_bank(tmp_path / "later.safetensors")

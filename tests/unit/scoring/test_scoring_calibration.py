@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from likeness.nodes.faces.centre import robust_centre
 from likeness.nodes.faces.embed import similarity
 from likeness.nodes.scoring.calibration import calibrate, robust_sigma
 from likeness.nodes.scoring.rates import Impostors, percentile
-from likeness.nodes.scoring.references import own_spread, robust_centre
+from likeness.nodes.scoring.references import own_spread
 from likeness.nodes.sockets import Spread, Verdict
 
 OWN = Spread((0.60, 0.66, 0.70, 0.74, 0.80))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.faces.centre import robust_centre
 from likeness.nodes.faces.embed import centre, similarity
-from likeness.nodes.scoring.references import nearness, own_spread, robust_centre
+from likeness.nodes.scoring.references import nearness, own_spread
 
 BACKENDS = ("dlib", "buffalo_l")
 

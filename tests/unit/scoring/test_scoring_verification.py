@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from likeness.nodes.faces.centre import robust_centre
 from likeness.nodes.scoring.bank import shipped
 from likeness.nodes.scoring.calibration import KEEP_RATE, calibrate
-from likeness.nodes.scoring.references import own_spread, robust_centre
+from likeness.nodes.scoring.references import own_spread
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,7 +101,8 @@ class Advice:
         return "\n".join(lines)
 
 
-def advise(photos: PhotoSet, include_unsure: bool = False) -> Advice:
+def advise(photos: PhotoSet, include_unsure: bool = False,
+           check: Callable[[], None] = lambda: None) -> Advice:
     """Measure a curated set and plan the photos that would add most.
 
     Every plausible photo (pose x expression x light x distance) is tried as the next one; the one
@@ -111,13 +112,16 @@ def advise(photos: PhotoSet, include_unsure: bool = False) -> Advice:
     shot alone added, and the list is ordered by it. To an empty set no shot alone adds anything:
     its shots stay in the order in which they were planned, each with what it adds to those before.
 
+    Args:
+        check: called now and then; may raise to cancel.
+
     Raises:
         LikenessError: the photos are not curated.
     """
     able = usable(photos, include_unsure)
-    coverage = measure(able)
+    coverage = measure(able, check)
     done = is_done(coverage)
-    shots = () if done else _plan(able, coverage)
+    shots = () if done else _plan(able, coverage, check)
     return Advice(coverage, done, _headline(coverage, done, len(shots)), shots,
                   _reshoot(photos, able))
 
@@ -159,12 +163,14 @@ def _amount(coverage: Coverage) -> str:
             "ones")
 
 
-def _plan(photos: Sequence[Photo], coverage: Coverage) -> tuple[Shot, ...]:
+def _plan(photos: Sequence[Photo], coverage: Coverage,
+          check: Callable[[], None]) -> tuple[Shot, ...]:
     start = traits_of(photos)
-    start = take(start, representatives(start)) if photos else {}
+    start = take(start, representatives(start, check=check)) if photos else {}
     now, state = start, coverage
     chosen: list[tuple[dict[str, str], Traits, str, float]] = []
     while len(chosen) < SHOTS and not is_done(state):
+        check()
         options = _options(state, has_light="light" in now or not photos)
         if state.missing:
             options = [bins for bins in options if _supplies(bins, state.missing)] or options

@@ -103,7 +103,7 @@ class LikenessCoach(io.ComfyNode):
 
     @classmethod
     def execute(cls, photos, include_unsure):
-        advice = coach.advise(photos, include_unsure)
+        advice = coach.advise(photos, include_unsure, runtime.throw_if_cancelled)
         page = coach_page(advice, photos, runtime.throw_if_cancelled)
         data = coach.report(advice, photos)
         key = hashlib.sha256(json.dumps([data, [photo.sha256 for photo in photos.photos]])

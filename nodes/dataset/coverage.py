@@ -173,13 +173,16 @@ def blinks(photo: Photo) -> bool:
     return photo.measures.get("eyes_closed", blink) > _SHUT
 
 
-def measure(photos: Sequence[Photo]) -> Coverage:
+def measure(photos: Sequence[Photo], check: Callable[[], None] = lambda: None) -> Coverage:
     """Sort photos with faces into the bins of every axis and say how diverse they are.
 
     `diversity` is 100 (D - 1) / 7, at most 100, where D is the number of entirely different
     photos to which the set amounts (`variety.effective_number`): 0 for one photo however often
     repeated, 100 for eight and more that differ in pose, expression, light, distance and place.
     A duplicate does not change it: from 7 to 25 photos, variety teaches more than volume.
+
+    Args:
+        check: called now and then; may raise to cancel.
     """
     places = {photo.name: {axis.id: found for axis in AXES
                            if (found := axis.bin_of(photo)) is not None} for photo in photos}
@@ -188,8 +191,8 @@ def measure(photos: Sequence[Photo]) -> Coverage:
         for axis, part in bins.items():
             counts[axis][part] += 1
     counts = {axis: bins for axis, bins in counts.items() if any(bins.values()) or not photos}
-    scenes = group_scenes(photos)
-    effective = effective_number(traits_of(photos)) if photos else 0.0
+    scenes = group_scenes(photos, check)
+    effective = effective_number(traits_of(photos), check) if photos else 0.0
     return Coverage(counts, places, scenes, lacks_of(counts, scenes), len(photos), effective,
                     score_of(effective))
 
@@ -205,21 +208,30 @@ def lacks_of(counts: Mapping[str, Mapping[str, int]],
     return tuple(sorted(lacks, key=lambda lack: not lack.need.essential))
 
 
-def group_scenes(photos: Sequence[Photo]) -> tuple[tuple[str, ...], ...]:
+def group_scenes(photos: Sequence[Photo], check: Callable[[], None] = lambda: None,
+                 ) -> tuple[tuple[str, ...], ...]:
     """Group the photos that share a background, the largest group first.
 
     A photo joins the nearest group's first photo within `SAME_SCENE`, or opens a group of its
     own; photos that show no background join none.
+
+    Args:
+        check: called for each photo; may raise to cancel.
     """
     shown = [photo for photo in photos if photo.scene is not None]
     leaders = np.empty((len(shown), len(shown[0].scene) if shown else 0), np.float32)
+    lengths = np.empty(len(shown), np.float32)
     groups: list[list[str]] = []
     for photo in shown:
-        gaps = np.linalg.norm(leaders[:len(groups)] - photo.scene, axis=1)
-        if gaps.size and gaps.min() < SAME_SCENE:
-            groups[int(gaps.argmin())].append(photo.name)
+        check()
+        # Half the squared distance, but for the photo's own length: one product, no copies.
+        far = lengths[:len(groups)] - leaders[:len(groups)] @ photo.scene
+        nearest = int(far.argmin()) if far.size else -1
+        if far.size and np.linalg.norm(leaders[nearest] - photo.scene) < SAME_SCENE:
+            groups[nearest].append(photo.name)
         else:
             leaders[len(groups)] = photo.scene
+            lengths[len(groups)] = photo.scene @ photo.scene / 2
             groups.append([photo.name])
     return tuple(tuple(group) for group in sorted(groups, key=len, reverse=True))
 

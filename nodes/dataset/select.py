@@ -60,7 +60,8 @@ def select(photos: PhotoSet, count: int, quality_weight: float = 0.3,
     kept against the curation come first. Nothing is drawn at random; ties go to the first photo.
 
     Args:
-        on_photo: called with the number of photos compared so far; may raise to cancel.
+        on_photo: called with the number of photos compared so far, and with all of them now and
+            then while they are picked; may raise to cancel.
 
     Raises:
         LikenessError: not curated, or no photo can be used.
@@ -75,13 +76,13 @@ def select(photos: PhotoSet, count: int, quality_weight: float = 0.3,
     quality = quality_weight * np.array([quality_of(photo) for photo in able])
     own = np.array([_is_own(photo) for photo in able])
     picked = _greedy(traits, quality, own, min(count, len(able)), on_photo)
-    choices = _explained(able, traits, picked)
+    choices = _explained(able, traits, picked, on_photo)
     passed = {choice.photo.name: choice.text for choice in choices if not choice.place}
     passed |= {photo.name: text for photo, text in _left_out(photos, able)}
     marked = tuple(set_aside(photo, Reason(PASSED, passed[photo.name]))
                    if photo.name in passed else photo for photo in photos.photos)
     return Selection(replace(photos, photos=marked), choices,
-                     measure([able[place] for place, _ in picked]))
+                     measure([able[place] for place, _ in picked], lambda: on_photo(len(able))))
 
 
 def quality_of(photo: Photo) -> float:
@@ -107,6 +108,7 @@ def _greedy(traits: Traits, quality: np.ndarray, first: np.ndarray, count: int,
     covered = np.zeros_like(weights)
     picked: list[tuple[int, float]] = []
     while heap and len(picked) < count:
+        on_photo(len(weights))
         late, _, place = heapq.heappop(heap)
         gain = float(weights @ np.maximum(alike[place] - covered, 0)) + float(quality[place])
         # Gains only fall as more is picked: one that still leads now is the largest.
@@ -130,11 +132,17 @@ def _all_pairs(traits: Traits, on_photo: Callable[[int], None]) -> np.ndarray:
 
 
 def _explained(photos: Sequence[Photo], traits: Traits,
-               picked: Sequence[tuple[int, float]]) -> tuple[Choice, ...]:
+               picked: Sequence[tuple[int, float]],
+               on_photo: Callable[[int], None]) -> tuple[Choice, ...]:
     everything = measure_bins(photos)
+    sharpest = {key: max(photos[place].measures.get("sharpness", 0.0) for place in members)
+                for key, members in everything.items()}
     chosen = [place for place, _ in picked]
-    choices = [Choice(photos[place], number, gain, _why_picked(photos, place, everything))
-               for number, (place, gain) in enumerate(picked, start=1)]
+    choices = []
+    for number, (place, gain) in enumerate(picked, start=1):
+        on_photo(len(photos))
+        text = _why_picked(photos[place], everything, sharpest)
+        choices.append(Choice(photos[place], number, gain, text))
     rest = np.setdiff1d(np.arange(len(photos)), chosen)
     if rest.size:
         alike = similarity(take(traits, rest), take(traits, chosen))
@@ -156,20 +164,19 @@ def measure_bins(photos: Sequence[Photo]) -> dict[tuple[str, str], list[int]]:
     return found
 
 
-def _why_picked(photos: Sequence[Photo], place: int,
-                bins: dict[tuple[str, str], list[int]]) -> str:
-    photo = photos[place]
+def _why_picked(photo: Photo, bins: dict[tuple[str, str], list[int]],
+                sharpest: dict[tuple[str, str], float]) -> str:
     if _is_own(photo):
         return "You kept it yourself."
-    own = [key for key, members in bins.items() if place in members and key[0] in _NOTABLE]
+    own = [(axis.id, part) for axis in AXES if axis.id in _NOTABLE
+           and (part := axis.bin_of(photo)) is not None]
     own.sort(key=lambda key: (len(bins[key]), _NOTABLE.index(key[0])))
-    rarest, members = own[0], bins[own[0]]
-    if len(members) == 1:
+    rarest, count = own[0], len(bins[own[0]])
+    if count == 1:
         return f"The only one: {_words(rarest)}."
-    sharpness = [photos[other].measures.get("sharpness", 0.0) for other in members]
-    if photo.measures.get("sharpness", 0.0) >= max(sharpness):
-        return f"The sharpest of {len(members)}: {_words(rarest)}."
-    return f"One of {len(members)}: {_words(rarest)}; differs from the others in other ways."
+    if photo.measures.get("sharpness", 0.0) >= sharpest[rarest]:
+        return f"The sharpest of {count}: {_words(rarest)}."
+    return f"One of {count}: {_words(rarest)}; differs from the others in other ways."
 
 
 def _is_sided(part: str) -> bool:

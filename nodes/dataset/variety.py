@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,13 +95,26 @@ def similarity(a: Traits, b: Traits) -> np.ndarray:
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    unknown_a, unknown_b = np.isnan(a).any(1), np.isnan(b).any(1)
-    x, y = np.nan_to_num(a), np.nan_to_num(b)
-    squared = (x * x).sum(1)[:, None] + (y * y).sum(1) - 2 * x @ y.T
-    alike = np.exp(-np.maximum(squared, 0) / 2)
-    alike[unknown_a[:, None] != unknown_b] = 0
-    alike[unknown_a[:, None] & unknown_b] = 1
+    x, x_length, unknown_a = _known(a)
+    y, y_length, unknown_b = _known(b)
+    alike = x @ y.T  # worked on in place: of thousands of photos it is large
+    alike -= (x_length / 2)[:, None]
+    alike -= y_length / 2
+    np.exp(np.minimum(alike, 0, out=alike), out=alike)
+    if unknown_a.any() or unknown_b.any():
+        alike[unknown_a[:, None] != unknown_b] = 0
+        alike[unknown_a[:, None] & unknown_b] = 1
     return alike
+
+
+def _known(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows with zeros where unknown, their squared lengths, and which are unknown."""
+    lengths = np.einsum("nd,nd->n", rows, rows)
+    unknown = np.isnan(lengths)
+    if not unknown.any():
+        return rows, lengths, unknown
+    known = np.where(unknown[:, None], np.float32(0), rows)
+    return known, np.where(unknown, np.float32(0), lengths), unknown
 
 
 def take(traits: Traits, places: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
@@ -114,7 +127,7 @@ def joined(a: Traits, b: Traits) -> dict[str, np.ndarray]:
     return {name: np.concatenate([rows, b[name]]) for name, rows in a.items()}
 
 
-def effective_number(traits: Traits) -> float:
+def effective_number(traits: Traits, check: Callable[[], None] = lambda: None) -> float:
     """To how many entirely different photos a set amounts: 0 for none, else at least 1.
 
     The maximum diversity of the similarity matrix K, 1 / min_p p'Kp over weights p >= 0 that sum
@@ -122,19 +135,28 @@ def effective_number(traits: Traits) -> float:
     the Vendi score, arXiv 2210.02410, is its relative at fixed equal weights). Because the
     weights are free, a duplicate changes nothing, and a further photo never takes anything away.
     Of more than 200 photos the 200 most different ones count.
+
+    Args:
+        check: called now and then; may raise to cancel.
     """
     if not len(traits["pose"]):
         return 0.0
-    return 1.0 / balance(take(traits, representatives(traits)))[1]
+    return 1.0 / balance(take(traits, representatives(traits, check=check)))[1]
 
 
-def representatives(traits: Traits, limit: int = _MOST) -> np.ndarray:
-    """Places of at most so many photos, each the least like those before it (Gonzalez 1985)."""
+def representatives(traits: Traits, limit: int = _MOST,
+                    check: Callable[[], None] = lambda: None) -> np.ndarray:
+    """Places of at most so many photos, each the least like those before it (Gonzalez 1985).
+
+    Args:
+        check: called before each choice; may raise to cancel.
+    """
     count = len(traits["pose"])
     if count <= limit:
         return np.arange(count)
     chosen, nearest = [0], similarity(traits, take(traits, [0]))[:, 0]
     while len(chosen) < limit:
+        check()
         chosen.append(int(nearest.argmin()))
         nearest = np.maximum(nearest, similarity(traits, take(traits, chosen[-1:]))[:, 0])
     return np.array(chosen)

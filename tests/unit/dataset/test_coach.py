@@ -162,6 +162,22 @@ def test_the_page_is_whole_whatever_is_there(real, count):
     assert (edges == 255).all(), "nothing is cut by the edge of the paper"
 
 
+@pytest.mark.parametrize("after", [3, 35, 240])
+def test_a_cancel_stops_the_coach_wherever_it_is(posed, after):
+    """While backgrounds are grouped, while different photos are sought, while shots are planned."""
+    photos = PhotoSet(tuple(posed(f"{n}", yaw=n / 10) for n in range(210)))
+    calls = []
+
+    def cancel():
+        calls.append(1)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        coach.advise(photos, check=cancel)
+    assert len(calls) == after
+
+
 @pytest.fixture
 def host(monkeypatch, tmp_path):
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))

@@ -180,6 +180,19 @@ def test_cancel_stops_the_comparison(crowd):
         select.select(crowd, 3, on_photo=cancel)
 
 
+def test_cancel_stops_the_picking_too(crowd):
+    calls = []
+
+    def cancel(done):
+        calls.append(done)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        select.select(crowd, 10, on_photo=cancel)
+    assert calls == [10] * 4, "one block of comparisons, then the picking"
+
+
 def test_the_sheet_shows_picked_and_passed(real):
     selection = select.select(PhotoSet(tuple(real.values())), 2)
     sheet = select.selection_sheet(selection)

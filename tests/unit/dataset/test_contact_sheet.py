@@ -69,3 +69,38 @@ def test_long_texts_end_in_an_ellipsis_after_three_lines():
     assert len(lines) == 3 and lines[-1].endswith("...")
     assert max(draw.textlength(line, font) for line in lines) <= 200
     assert sheet._wrapped(draw, "short", font, 200, lines=3) == ["short"]
+
+
+def test_a_file_replaced_since_loading_is_not_drawn_as_the_photo(judged):
+    photo = judged.photos[0]
+    assert isinstance(sheet._thumbnail(photo), Image.Image)
+    photo.file.write_bytes(judged.photos[1].file.read_bytes())
+    assert sheet._thumbnail(photo) == "was changed since"
+    assert sheet.curation_sheet(judged).ndim == 3
+
+
+def test_a_damaged_picture_and_a_bomb_are_drawn_as_unreadable(judged, tmp_path):
+    import dataclasses
+    import hashlib
+
+    whole = tmp_path / "whole.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)).save(whole)
+    damaged = bytearray(whole.read_bytes())
+    second = damaged.find(b"IDAT", damaged.find(b"IDAT") + 4)
+    damaged[second:second + 4] = b"\0\1\2\3"
+    (tmp_path / "damaged.png").write_bytes(damaged)
+    Image.new("1", (20000, 19000)).save(tmp_path / "bomb.png")
+    for name in ("damaged.png", "bomb.png"):
+        file = tmp_path / name
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        photo = dataclasses.replace(judged.photos[0], file=file, sha256=digest)
+        assert sheet._thumbnail(photo) == "cannot be read"
+
+
+def test_the_side_a_head_is_turned_to_is_one_of_the_picture(judged):
+    import dataclasses
+
+    photo = judged.photos[0]
+    pose = dataclasses.replace(photo.face.pose, yaw=-30.0)
+    aside = dataclasses.replace(photo, face=dataclasses.replace(photo.face, pose=pose))
+    assert sheet._praise(aside).endswith("turned 30 degrees to the left of the picture.")

@@ -125,3 +125,12 @@ def test_a_new_file_of_verdicts_makes_the_graph_run_again(folder, monkeypatch):
     assert LikenessLoadPhotos.fingerprint_inputs(folder.name, "") == before
     (folder / FILE).write_text("good_obama.jpg: reject\n")
     assert LikenessLoadPhotos.fingerprint_inputs(folder.name, "") != before
+
+
+def test_a_copy_that_the_user_is_unsure_of_does_not_take_the_good_one_with_it(folder, run,
+                                                                             portrait):
+    portrait.resize((728, 910)).save(folder / "small.jpg", quality=95)
+    photos = run("small.jpg: unsure")
+    assert photos["good_obama.jpg"].verdict == "keep" and photos["good_obama.jpg"].reasons == ()
+    assert photos["small.jpg"].verdict == "unsure"
+    assert "which is the better picture of it" in photos["small.jpg"].reasons[0].text

@@ -36,7 +36,7 @@ class PickRules:
     copies: bool = False  # whether copies of a reference photo may be picked
     max_copy_paste: float = 1.0  # of MultiID-Bench's measure; 1: any
     quality: str = "not rejected"
-    min_difference: int = Rules().duplicate_bits  # bits of 64 between two picks; 0: any
+    min_difference: int = Rules().duplicate_bits + 1  # bits of 64 between two picks; 0: any
 
     def __post_init__(self) -> None:
         for name, known in (("verdict", VERDICTS), ("quality", QUALITIES)):
@@ -77,13 +77,17 @@ def pick(scores: Sequence[Score], axes: Axes, patterns: Mapping[int, np.ndarray]
     return choices
 
 
-def best_one(choices: Sequence[Choice], scores: Sequence[Score]) -> list[Choice]:
+def best_one(choices: Sequence[Choice], scores: Sequence[Score], axes: Axes,
+             rules: PickRules) -> list[Choice]:
     """Pick the first of the ranking all the same, where no rule let anything pass.
+
+    Where copies are refused, the first that is none goes before them.
 
     Raises:
         LikenessError: not even that one has a score.
     """
-    first = scores[0]
+    first = next((score for score in scores
+                  if score.score is not None and not _copied(score, axes, rules)), scores[0])
     if first.score is None:
         raise LikenessError(f"None of {len(scores)} pictures could be scored, so there is no best "
                             f"one: {first.text} Make pictures that show a face.")

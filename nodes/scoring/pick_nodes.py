@@ -13,12 +13,12 @@ from .. import runtime
 from ..errors import LikenessError
 from ..faces import backends
 from ..images import to_image, to_uint8
-from ..quality.rules import Rules
-from ..schema import ReportType, SubjectType, schema
+from ..schema import ImpostorBankType, ReportType, SubjectType, schema
 from ..sockets import Subject
 from . import pick as picks
 from . import report as reports
 from .axes import measure_axes
+from .bank import ImpostorBank
 from .pick import PickRules
 from .pick_sheet import draw_picks
 from .report import LikenessReport
@@ -52,6 +52,10 @@ class LikenessPick(io.ComfyNode):
                                  tooltip="The report of a Likeness Score of the same pictures, so "
                                          "that they are not scored again. `images` may be in the "
                                          "order that was scored, or its `ranked` output."),
+                ImpostorBankType.Input("bank", optional=True,
+                                       tooltip="Other people's faces; connect the one that Score "
+                                               "has, so that verdicts agree. Not used where "
+                                               "`report` is connected."),
             ],
             outputs=[
                 io.Image.Output(display_name="accepted", tooltip="The picked pictures, best "
@@ -70,7 +74,8 @@ class LikenessPick(io.ComfyNode):
     def execute(cls, images, subject: Subject, count: int, verdict: str, min_score: float,
                 min_percentile: float, copies: str, max_copy_paste: float, quality: str,
                 min_difference: int, when_none: str, backend: str,
-                report: LikenessReport | None = None) -> io.NodeOutput:
+                report: LikenessReport | None = None,
+                bank: ImpostorBank | None = None) -> io.NodeOutput:
         for name, value, known in (("when_none", when_none, WHEN_NONE),
                                    ("copies", copies, ("reject", "allow"))):
             if value not in known:
@@ -80,7 +85,7 @@ class LikenessPick(io.ComfyNode):
         given = [to_uint8(image) for image in images]
         order = list(range(len(given)))
         if report is None:
-            report = scored(given, subject, backend)
+            report = scored(given, subject, backend, bank)
         else:
             _check_subject(report, subject)
             order = picks.order_of(report, given)
@@ -90,7 +95,7 @@ class LikenessPick(io.ComfyNode):
         if not any(choice.picked for choice in choices):
             if when_none == "error":
                 raise picks.none_left(choices)
-            choices = picks.best_one(choices, report.scores)
+            choices = picks.best_one(choices, report.scores, report.axes, rules)
         told, sheet, place = _write(choices, rules, report, pictures, subject)
         taken = [order[choice.index] for choice in choices if choice.picked]
         left = [order[choice.index] for choice in choices if not choice.picked]
@@ -128,15 +133,16 @@ def _rules() -> list[io.Input]:
         io.Combo.Input("quality", options=list(picks.QUALITIES), default=default.quality,
                        tooltip="How good the face must be by the rules of curation (blur, light, "
                                "size, closed eyes): not even a doubt, no rejection, or anything."),
-        io.Int.Input("min_difference", default=Rules().duplicate_bits, min=0, max=64,
+        io.Int.Input("min_difference", default=default.min_difference, min=0, max=64,
                      tooltip="Bits of 64 by which the face pictures of two picks must differ at "
                              "least; repeats of a shot differ by less than 10. 0 allows repeats."),
     ]
 
 
-def scored(pictures: list[np.ndarray], subject: Subject, backend: str) -> LikenessReport:
+def scored(pictures: list[np.ndarray], subject: Subject, backend: str,
+           bank: ImpostorBank | None = None) -> LikenessReport:
     """Score pictures as Likeness Score does, without writing anything."""
-    measure = yardstick(subject, backend)
+    measure = yardstick(subject, backend, bank)
     scores = score_pictures(pictures, measure,
                             on_item=runtime.progress_callback(len(pictures)))
     ranked = rank(scores)

@@ -116,7 +116,7 @@ class LikenessSweep(io.ComfyNode):
         if given.get("clip_vision") is not None:
             towers = Clip(given["clip_vision"], given.get("prompt_clip") or source.clip)
             _check(towers, grid, subject)
-        judge = Judge(yardstick(subject, given["backend"]))
+        judge = Judge(yardstick(subject, given["backend"], given.get("bank")))
         graph, links = expand(Sweep(grid, store, judge, missing, towers), source, sampling)
         return io.NodeOutput(*links, expand=graph)
 

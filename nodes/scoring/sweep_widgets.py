@@ -12,7 +12,7 @@ from comfy_api.latest import io
 from .. import models, runtime
 from ..errors import LikenessError, MissingModelError
 from ..faces import backends
-from ..schema import LoraModelType, SubjectType, seed
+from ..schema import ImpostorBankType, LoraModelType, SubjectType, seed
 
 NONE, OUTPUT = "none", "output/loras/"
 PROMPTS = ("photo of {subject}\nstudio headshot of {subject} in a navy suit, grey backdrop\n"
@@ -110,6 +110,9 @@ def _more() -> list[Any]:
         io.String.Input("trigger", default="", optional=True,
                         tooltip="The word for the person in place of the subject's trigger; "
                                 "connect `trigger` of Train after a new word was trained."),
+        ImpostorBankType.Input("bank", optional=True,
+                               tooltip="Other people's faces from Likeness Impostor Bank; connect "
+                                       "the one that Score has, so that verdicts agree."),
     ]
 
 

@@ -96,15 +96,26 @@ def test_when_nothing_may_be_picked_the_reasons_are_told_or_the_best_is_taken(ba
                    PickRules(**OPEN, min_score=1.0))
     assert "None of 5 pictures" in str(none_left(choices)) and "5 by score" in str(
         none_left(choices))
-    taken = [choice.index for choice in best_one(choices, report.scores) if choice.picked]
+    taken = [choice.index for choice in best_one(choices, report.scores, report.axes,
+                                                 PickRules(**OPEN)) if choice.picked]
     assert taken == [report.scores[0].index]
+
+
+def test_the_best_one_is_no_copy_where_copies_are_refused_and_something_else_is_there(
+        batch, report):
+    rules = PickRules(**{**OPEN, "copies": False}, min_score=1.0)
+    choices = pick(report.scores, report.axes, patterns_of(batch, report.scores), rules)
+    assert report.scores[0].index == 4 and report.axes.copies[4].copied
+    taken = [choice.index for choice in best_one(choices, report.scores, report.axes, rules)
+             if choice.picked]
+    assert len(taken) == 1 and not report.axes.copies[taken[0]].copied
 
 
 def test_a_batch_without_a_face_has_no_best_one(batch, report):
     faceless = [score for score in report.scores if score.score is None]
     choices = pick(faceless, report.axes, {}, PickRules())
     with pytest.raises(LikenessError, match="No face was found"):
-        best_one(choices, faceless)
+        best_one(choices, faceless, report.axes, PickRules())
 
 
 def test_pictures_are_found_in_any_order_and_others_refused(batch, report):

@@ -13,6 +13,7 @@ import torch
 from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces import backends, insight
 from likeness.nodes.images import to_image
+from likeness.nodes.scoring import score as score_module
 from likeness.nodes.scoring.bank import shipped
 from likeness.nodes.scoring.nodes import LikenessScore
 
@@ -106,7 +107,8 @@ def test_two_judges_stand_side_by_side(batch, obama, second):
     assert report.second.measure.backend == second
 
 
-def test_the_bank_goes_to_the_judge_it_was_made_for(batch, obama, second):
+def test_the_bank_goes_to_the_judge_it_was_made_for(batch, obama, second, monkeypatch):
+    monkeypatch.setattr(score_module, "weights_key", lambda id: shipped("dlib").weights)
     own = dataclasses.replace(
         shipped("dlib"), backend=second, embeddings=np.tile(shipped("dlib").embeddings, 4))
     data = score(batch, obama, second_backend=second, bank=own)[0]

@@ -112,9 +112,9 @@ class LikenessCoach(io.ComfyNode):
         text = json.dumps({**data, "report": str(file)}, indent=1)
         write_page(file.with_suffix(".png"), page)
         write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
-        page = to_image(page)
-        shown = ui.PreviewImage(page, cls=cls).as_dict() | ui.PreviewText(advice.text).as_dict()
-        return io.NodeOutput(page, advice.text, text, advice.coverage.diversity, ui=shown)
+        saved = {"filename": f"{file.stem}.png", "subfolder": "likeness", "type": "output"}
+        shown = {"images": [saved]} | ui.PreviewText(advice.text).as_dict()
+        return io.NodeOutput(to_image(page), advice.text, text, advice.coverage.diversity, ui=shown)
 
 
 NODES: list[type[io.ComfyNode]] = [LikenessSelectPhotos, LikenessCoach]

@@ -113,10 +113,10 @@ class LikenessCuratePhotos(io.ComfyNode):
         sheet = curation_sheet(judged, data["summary"])
         text = json.dumps(data, indent=1)
         write_report(file, text, sheet)
-        sheet = to_image(sheet)
+        saved = {"filename": f"{file.stem}.png", "subfolder": "likeness", "type": "output"}
         preview = ui.PreviewText(json.dumps(shown(data), indent=1))
-        return io.NodeOutput(judged, sheet, text, len(judged.kept),
-                             ui=ui.PreviewImage(sheet, cls=cls).as_dict() | preview.as_dict())
+        return io.NodeOutput(judged, to_image(sheet), text, len(judged.kept),
+                             ui={"images": [saved]} | preview.as_dict())
 
 
 NODES: list[type[io.ComfyNode]] = [LikenessCuratePhotos]

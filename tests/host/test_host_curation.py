@@ -156,6 +156,12 @@ def test_the_coach_tells_the_history_in_words(run):
     assert len(done.text(ids["coach"]).split()) > 10
 
 
+def test_the_sheet_and_the_coachs_page_are_files_that_a_run_hands_out(run):
+    _, done = run
+    names = {file.filename.partition("-")[0] for file in done.files()}
+    assert {"curation", "coach"} <= names
+
+
 @pytest.mark.parametrize("title", PICTURED)
 def test_every_node_that_looks_at_photos_shows_a_picture_in_the_history(host, run, tmp_path, title):
     ids, done = run

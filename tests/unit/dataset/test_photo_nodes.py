@@ -63,7 +63,8 @@ def test_sheet_and_report_are_shown_in_the_history(host):
                    LikenessSubject.execute(
                        LikenessCuratePhotos.execute(load("photos"), **CURATE).result[0],
                        **SUBJECT)):
-        assert (host / "temp" / result.ui["images"][0]["filename"]).is_file()
+        (shown,) = result.ui["images"]
+        assert (host / shown["type"] / shown["subfolder"] / shown["filename"]).is_file()
         assert json.loads(result.ui["text"][0])
 
 

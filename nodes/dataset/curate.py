@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ..errors import PictureError
@@ -67,24 +67,15 @@ def count_rules(photos: PhotoSet) -> dict[str, int]:
 
 def _examine_all(photos: Sequence[Photo], on_photo: Callable[[int], None],
                  ) -> list[tuple[Seen | None, Reason | None]]:
-    """Look at a few photos at once, in their order; no more wait than a cancel can leave behind."""
+    """Look at a few photos at once; the result is in their order."""
     found: list[tuple[Seen | None, Reason | None]] = []
-    waiting: deque[Future[tuple[Seen | None, Reason | None]]] = deque()
-
-    def take() -> None:
-        found.append(waiting.popleft().result())
-        on_photo(len(found))
-
     with ThreadPoolExecutor(_WORKERS, thread_name_prefix="likeness-look") as pool:
         try:
-            for photo in photos:
-                waiting.append(pool.submit(_examine, photo))
-                if len(waiting) > _WORKERS:
-                    take()
-            while waiting:
-                take()
+            for one in pool.map(_examine, photos):
+                found.append(one)
+                on_photo(len(found))
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # a cancel must not wait for photos not begun
     return found
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 from ..faces.body import person_mask
 from ..faces.mesh import face_mask
 from ..sockets import Face
+from .tones import lab
 
 SAME_SCENE = 0.6  # distance of two descriptors below which the photos share a background
 _SIDE = 128  # pixels of the longer side: colours and layout need no more
@@ -18,8 +19,6 @@ _LEAST = 0.02  # of the picture; less than this shows no background worth compar
 _LIGHTNESS = np.linspace(0, 100, 6)  # centres of the histogram's bins, CIELAB
 _COLOUR = np.array([-45.0, -22.0, -8.0, 0.0, 8.0, 22.0, 45.0])
 _LAYOUT_WEIGHT = 0.5
-# sRGB to CIE XYZ under D65 (IEC 61966-2-1), each row over the white point's value.
-_XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8728]])
 
 
 def describe(pixels: np.ndarray, face: Face) -> np.ndarray | None:
@@ -40,7 +39,7 @@ def describe(pixels: np.ndarray, face: Face) -> np.ndarray | None:
     ground = _background(small, face, scale)
     if ground.mean() < _LEAST:
         return None
-    colours = _lab(small)
+    colours = lab(small)
     histogram = _histogram(colours[ground])
     layout = _layout(colours, ground, face, scale)
     return np.concatenate([np.sqrt(histogram), _LAYOUT_WEIGHT * layout]).astype(np.float32)
@@ -57,15 +56,6 @@ def _background(small: np.ndarray, face: Face, scale: float) -> np.ndarray:
                       landmarks=scale * face.landmarks)
     head = face_mask(smaller, *small.shape[:2], grow=0.25)
     return (person_mask(small) < _PERSON) & (head < 0.1)
-
-
-def _lab(pixels: np.ndarray) -> np.ndarray:
-    """CIELAB of sRGB pixels (..., 3) uint8, under D65 (CIE 15:2004): (..., 3) float64."""
-    value = pixels / 255.0
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _XYZ.T
-    x, y, z = np.moveaxis(np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116), -1, 0)
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 def _shares(values: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -147,7 +147,8 @@ def scored(pictures: list[np.ndarray], subject: Subject, backend: str,
                             on_item=runtime.progress_callback(len(pictures)))
     ranked = rank(scores)
     return reports.build(ranked, [pictures[score.index] for score in ranked], measure,
-                         measure_axes(pictures, scores, measure))
+                         measure_axes(pictures, scores, measure,
+                                      on_item=lambda done: runtime.throw_if_cancelled()))
 
 
 def _check_subject(report: LikenessReport, subject: Subject) -> None:

@@ -120,8 +120,10 @@ def _others(report: LikenessReport) -> str:
         parts.append("faces more alike than the real photos")
     parts.append("prompt: no CLIP connected" if axes.prompt is None else
                  f"prompt: CLIP-T {mean(axes.prompt.cosines):.3f}")
-    faults = sum(bool(quality and quality.reasons) for quality in axes.quality)
-    parts.append(f"face quality: {faults} with faults")
+    faces = [quality for quality in axes.quality if quality is not None]
+    faults = sum(bool(quality.reasons) for quality in faces)
+    parts.append(f"face quality: {faults} of {len(faces)} faces with faults" if faces
+                 else "face quality: no face")
     return "   |   ".join(parts)
 
 

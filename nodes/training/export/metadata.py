@@ -8,15 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...sockets import Subject, TrainingSet
+from ..kohya.networks import LYCORIS, is_plain, lycoris_arguments, size
+from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
-
-_FAMILIES = {  # class of comfy.supported_models -> kohya's name, modelspec architecture
-    "SD15": ("sd_v1", "stable-diffusion-v1"),
-    "SD20": ("sd_v2", "stable-diffusion-v2-768-v"),
-    "SDXL": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base"),
-    "SD3": ("sd3", "stable-diffusion-3-medium"),
-    "Flux": ("flux1", "flux-1-dev"),
-}
+from .families import family, prediction
 
 # What a finished run tells of itself in its files, so that it need not be repeated.
 TOLD = ("steps", "losses", "looks", "loss_by_noise", "kept_step", "ended")
@@ -36,7 +31,7 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
             unless it has them. An embedding keeps 500 of its losses, rounded.
         kind: lora, embedding or checkpoint.
     """
-    kohya, architecture = _family(model)
+    kohya, architecture = family(model)
     captions: dict[str, int] = {}
     for item in training_set.items:
         captions[item.caption] = captions.get(item.caption, 0) + 1
@@ -69,10 +64,11 @@ def metadata(model: Any, training_set: TrainingSet, subject: Subject, recipe: Re
         "likeness.run": key,
         **{f"likeness.{told}": json.dumps(said[told]) for told in TOLD},
     }
+    predicted = prediction(model)
+    if predicted is not None:
+        fields["modelspec.prediction_type"] = predicted
     if kind == "lora":
-        fields |= {"ss_network_module": "networks.lora" if values["method"] in ("lora", "qlora")
-                   else "lycoris.kohya", "ss_network_dim": values["rank"],
-                   "ss_network_alpha": values["alpha"]}
+        fields |= _network(recipe)
     return {field: value if isinstance(value, str) else json.dumps(value)
             for field, value in fields.items()}
 
@@ -86,7 +82,9 @@ def _losses(losses: Sequence[float], kind: str) -> list[float]:
     return [float(f"{loss:.{_DIGITS}g}") for loss in kept]
 
 
-def _family(model: Any) -> tuple[str, str]:
-    kinds = [kind.__name__ for kind in type(model.model.model_config).__mro__]
-    known = next((_FAMILIES[kind] for kind in kinds if kind in _FAMILIES), None)
-    return known or (kinds[0].lower(), kinds[0].lower())
+def _network(recipe: AdapterRecipe) -> dict[str, Any]:
+    """What kohya's relatives read of the technique."""
+    rank, alpha = size(recipe)
+    fields = {"ss_network_module": "networks.lora" if is_plain(recipe) else LYCORIS,
+              "ss_network_dim": rank, "ss_network_alpha": alpha}
+    return fields if is_plain(recipe) else {**fields, "ss_network_args": lycoris_arguments(recipe)}

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 _MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3",
             "flux": "networks.lora_flux"}
-_LYCORIS = {"dora": "lora", "loha": "loha", "lokr": "lokr", "oft": "diag-oft"}
+LYCORIS = "lycoris.kohya"
+_ALGORITHMS = {"dora": "lora", "loha": "loha", "lokr": "lokr", "oft": "diag-oft"}
 _PRESETS = {Target.CROSS_ATTENTION: "attn-only", Target.ATTENTION: "attn-only",
             Target.ATTENTION_FEED_FORWARD: "attn-mlp", Target.ALL_LINEAR: "full-lin"}
 # Parts of a transformer block whose rank can be told apart: attention, feed-forward, modulation.
@@ -22,16 +23,37 @@ _PARTS = {"sd3": (("x_attn", "context_attn"), ("x_mlp", "context_mlp"), ("x_mod"
                    ("img_mod", "txt_mod", "single_mod"))}
 
 
-def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) -> None:
-    """Add the arguments of an adapter."""
+def is_plain(recipe: AdapterRecipe) -> bool:
+    """Whether sd-scripts' own networks know the technique."""
+    return recipe.method not in _ALGORITHMS
+
+
+def size(recipe: AdapterRecipe) -> tuple[int, float]:
+    """`network_dim` and `network_alpha` of the scripts."""
     # LyCORIS reads the size of a rotation where others have their rank.
     rank = recipe.block_size if isinstance(recipe, OFTRecipe) else recipe.rank
     # The scripts divide by the rank; rank-stabilised scaling is a larger alpha there.
-    alpha = recipe.alpha * (math.sqrt(recipe.rank) if recipe.rank_stabilised else 1.0)
-    own = recipe.method in ("lora", "qlora")
+    return rank, float(recipe.alpha * (math.sqrt(recipe.rank) if recipe.rank_stabilised else 1.0))
+
+
+def lycoris_arguments(recipe: AdapterRecipe) -> dict[str, str]:
+    """LyCORIS' arguments for a technique that it alone knows, as it writes them into its files."""
+    found = {"algo": _ALGORITHMS[recipe.method]}
+    if recipe.method == "dora":
+        # One length per column of the weight, which ComfyUI's loader expects.
+        found |= {"dora_wd": "True", "wd_on_output": "False"}
+    if recipe.method == "lokr":
+        found["factor"] = str(recipe.factor)
+    return found
+
+
+def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) -> None:
+    """Add the arguments of an adapter."""
+    own = is_plain(recipe)
+    rank, alpha = size(recipe)
     made.arguments |= {
-        "network_module": _MODULES[architecture] if own else "lycoris.kohya",
-        "network_dim": rank, "network_alpha": float(alpha)}
+        "network_module": _MODULES[architecture] if own else LYCORIS,
+        "network_dim": rank, "network_alpha": alpha}
     options = _own_options(made, recipe, architecture) if own else _lycoris_options(made, recipe)
     if recipe.rank_dropout > 0:
         options.append(f"rank_dropout={recipe.rank_dropout!r}")
@@ -83,11 +105,10 @@ def _lycoris_options(made: Settings, recipe: AdapterRecipe) -> list[str]:
     made.lose("method", "sd-scripts need LyCORIS for it: pip install lycoris-lora in their "
                         "environment")
     preset = _PRESETS.get(recipe.target, "full")
-    options = [f"algo={_LYCORIS[recipe.method]}", f"preset={preset}"]
-    if recipe.method == "dora":
-        # One length per column of the weight, which ComfyUI's loader expects.
-        options += ["dora_wd=True", "wd_on_output=False"]
-    if recipe.method == "lokr":
-        options.append(f"factor={recipe.factor}")
+    options = [f"{name}={value}" for name, value in lycoris_arguments(recipe).items()]
+    options.insert(1, f"preset={preset}")
     made.lose("target", f"LyCORIS' preset `{preset}` stands for it")
+    if isinstance(recipe, OFTRecipe) and recipe.constraint > 0:
+        made.lose("constraint", "LyCORIS multiplies its own by each layer's outputs and its files "
+                                "do not say so, so ComfyUI would load them otherwise")
     return options

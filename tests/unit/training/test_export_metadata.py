@@ -9,7 +9,14 @@ import pytest
 import training_models
 from likeness.nodes.sockets import Subject
 from likeness.nodes.training.export.metadata import TOLD, metadata
-from likeness.nodes.training.recipes.adapters import LoRARecipe, QLoRARecipe
+from likeness.nodes.training.recipes.adapters import (
+    DoRARecipe,
+    LoHaRecipe,
+    LoKrRecipe,
+    LoRARecipe,
+    OFTRecipe,
+    QLoRARecipe,
+)
 
 LOSSES = [0.1234567890123 / (1 + step / 100) for step in range(5000)]
 
@@ -51,3 +58,23 @@ def test_losses_that_are_few_all_stay(tmp_path):
 def test_qlora_files_name_the_network_that_loads_them(tmp_path):
     fields = _fields(tmp_path, "lora", LOSSES[:3], QLoRARecipe())
     assert fields["ss_network_module"] == "networks.lora"
+
+
+@pytest.mark.parametrize(("recipe", "wanted"), [
+    (DoRARecipe(), {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"}),
+    (LoHaRecipe(), {"algo": "loha"}), (LoKrRecipe(factor=16), {"algo": "lokr", "factor": "16"}),
+    (OFTRecipe(), {"algo": "diag-oft"})], ids=lambda value: getattr(value, "method", ""))
+def test_files_of_lycoris_techniques_name_their_algorithm(recipe, wanted, tmp_path):
+    fields = _fields(tmp_path, "lora", LOSSES[:3], recipe)
+    assert fields["ss_network_module"] == "lycoris.kohya"
+    assert json.loads(fields["ss_network_args"]) == wanted
+
+
+def test_the_size_of_an_oft_and_of_a_rank_stabilised_lora_is_said_as_kohyas_scripts_read_it(
+        tmp_path):
+    rotation = _fields(tmp_path, "lora", LOSSES[:3], OFTRecipe(block_size=32))
+    assert rotation["ss_network_dim"] == "32"
+    stable = _fields(tmp_path, "lora", LOSSES[:3],
+                     LoRARecipe(rank=16, alpha=8.0, rank_stabilised=True))
+    assert (stable["ss_network_dim"], stable["ss_network_alpha"]) == ("16", "32.0")
+    assert "ss_network_args" not in stable

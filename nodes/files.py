@@ -13,11 +13,13 @@ from safetensors import SafetensorError
 from .errors import LikenessError
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], durable: bool = False) -> None:
     """Let `write` fill a file under a temporary name, then move it into place.
 
     Args:
         write: gets the temporary path; its folder exists.
+        durable: return only when a power loss can take neither the content nor the name; for
+            results, since waiting for the disk costs too much for what can be made again.
 
     Raises:
         LikenessError: the disk is full or the folder cannot be written; what was at `path` stays
@@ -25,9 +27,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        known = next(folder for folder in path.parents if folder.exists())
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
+        if durable:  # before the move: a name must not point at data that is not there
+            _sync_file(partial)
         os.replace(partial, path)
+        if durable:
+            _sync_folders(path, known)
     except (OSError, SafetensorError) as err:  # safetensors reports a failed write in its own kind
         reason = getattr(err, "strerror", None) or err
         raise LikenessError(f"{path.name} could not be written to {path.parent} ({reason}); free "
@@ -35,6 +42,24 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folders(path: Path, known: Path) -> None:
+    """Make a file's name last, and those of its folders below one that was there before."""
+    for folder in path.parents:
+        with contextlib.suppress(OSError):  # Windows opens no folders; its journal holds names
+            number = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+        if folder == known:
+            return
 
 
 def forget_partials(path: Path) -> None:

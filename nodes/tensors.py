@@ -55,14 +55,18 @@ class DamagedFileError(LikenessError):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor],
-                  metadata: Mapping[str, str] | None = None) -> None:
+                  metadata: Mapping[str, str] | None = None, durable: bool = False) -> None:
     """Write a safetensors file, whole or not at all.
+
+    Args:
+        durable: as `write_whole` has it.
 
     Raises:
         LikenessError: the disk is full or the folder cannot be written.
     """
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_whole(path, lambda partial: save_file(plain, partial, metadata=dict(metadata or {})))
+    write_whole(path, lambda partial: save_file(plain, partial, metadata=dict(metadata or {})),
+                durable)
 
 
 def write_latent(path: Path, latent: torch.Tensor, mask: torch.Tensor) -> None:

@@ -107,6 +107,11 @@ def check_weighting(sampling: Any, recipe: Recipe) -> None:
                             "this one predicts noise or velocity; choose auto.")
 
 
+def uses_min_snr(sampling: Any, recipe: Recipe) -> bool:
+    """Whether a recipe's min-SNR gamma weighs the losses of a model."""
+    return recipe.weighting is Weighting.AUTO and recipe.min_snr > 0 and not is_flow(sampling)
+
+
 def weighting(sampling: Any, sigma: torch.Tensor, recipe: Recipe,
               dimensions: int) -> torch.Tensor:
     """Weight of each sample's target error, shaped (B, 1, 1, ...).
@@ -116,7 +121,7 @@ def weighting(sampling: Any, sigma: torch.Tensor, recipe: Recipe,
     """
     shaped = sigma.reshape((len(sigma),) + (1,) * (dimensions - 1))
     match recipe.weighting:
-        case Weighting.AUTO if recipe.min_snr > 0 and not is_flow(sampling):
+        case Weighting.AUTO if uses_min_snr(sampling, recipe):
             return min_snr_weight(sampling, sigma, recipe.min_snr, dimensions)
         case Weighting.DEBIASED:
             snr = signal_to_noise(sampling, sigma, dimensions).clamp(max=1000)

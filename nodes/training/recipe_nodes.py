@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..errors import LikenessError
 from ..schema import RecipeOptionsType, RecipeType, schema
 from . import widgets
 from .recipes.adapters import (
@@ -236,13 +237,18 @@ class PivotalRecipeNode(io.ComfyNode):
                         "word stays and the adapters learn on. Train needs CLIP and saves both "
                         "files; Apply Trained loads both.",
             inputs=[RecipeType.Input("recipe", tooltip="What learns beside the word: a LoRA or "
-                                                       "one of its relatives, or DreamBooth."),
+                                                       "one of its relatives, or DreamBooth; "
+                                                       "not Textual Inversion."),
                     *_token_inputs(share=True)],
             outputs=[_OUTPUT])
 
     @classmethod
     def execute(cls, recipe: Recipe, vectors: int, initial_word: str, norm_weight: float,
                 token_learning_rate: float, token_share: float) -> io.NodeOutput:
+        if recipe.method == TextualInversionRecipe.method:
+            raise LikenessError("A Textual Inversion recipe teaches a word alone; connect a LoRA "
+                                "or DreamBooth recipe to Pivotal Recipe, or Textual Inversion to "
+                                "Train.")
         tokens = TokenSettings(vectors=vectors, initial_word=initial_word, norm_weight=norm_weight,
                                learning_rate=token_learning_rate, share=token_share)
         return io.NodeOutput(recipe.with_options({"tokens": tokens}))

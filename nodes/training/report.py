@@ -31,7 +31,6 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
     all_of_it = sum(weight.numel() for weight in trainer.base.diffusion_model.parameters())
     share = [objectives.face_share(sample.mask, recipe.background) for sample in trainer.samples]
     tail = losses[-max(1, len(losses) // 10):]
-    flow = objectives.is_flow(trainer.sampling)
     text = None if trainer.text is None else trainer.text.encoders
     return {
         "method": recipe.method,
@@ -59,7 +58,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "likeness": said["looks"],
         "memory_plan": plan.as_dict(),
         "warnings": _warnings(job),
-        "min_snr": None if flow or not recipe.min_snr else recipe.min_snr,
+        "min_snr": recipe.min_snr if objectives.uses_min_snr(trainer.sampling, recipe) else None,
         "precision": str(trainer.dtype).removeprefix("torch."),
         "reload_error": round(made.reload_error, 6),  # relative to what training changed
         "resumed_at": started_at,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,10 +56,8 @@ def write_state(path: Path, state: RunState) -> None:
                 torch.save(stored, file)
             except RuntimeError as err:  # torch's way to report a failed write
                 raise OSError(str(err)) from err
-            file.flush()
-            os.fsync(file.fileno())  # a name must not point at data that a power loss can take
 
-    write_whole(path, write)
+    write_whole(path, write, durable=True)
     _prune(path)
 
 

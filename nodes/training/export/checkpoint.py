@@ -116,7 +116,7 @@ def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
             named.unlink(missing_ok=True)
 
     try:
-        write_whole(path, write)
+        write_whole(path, write, durable=True)
     except LikenessError as err:
         raise LikenessError(f"The model was trained but not saved: {err} Queue the same run again "
                             "to save it without training anew.") from err

@@ -59,7 +59,7 @@ def save_embedding(path: Path, text: TextEncoders, fields: Mapping[str, str]) ->
     vectors = str(text.tokens.settings.vectors)
     try:
         write_tensors(path, embedding_tensors(text.tokens),
-                      {**fields, "likeness.vectors": vectors})
+                      {**fields, "likeness.vectors": vectors}, durable=True)
     except LikenessError as err:
         raise LikenessError(f"The new word was trained but not saved: {err} Queue the same run "
                             "again to save it without training anew.") from err

@@ -47,7 +47,7 @@ def write_lora(path: Path, tensors: Mapping[str, torch.Tensor], fields: Mapping[
         LikenessError: the disk is full or the folder cannot be written.
     """
     try:
-        write_tensors(path, tensors, fields)
+        write_tensors(path, tensors, fields, durable=True)
     except LikenessError as err:
         raise LikenessError(f"The LoRA was trained but not saved: {err} Queue the same run again "
                             "to save it without training anew.") from err

@@ -34,3 +34,6 @@ class TextualInversionRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.tokens is not None, "tokens", "settings of the new word", self.tokens)
+        # Once the rows stop there would be nothing left to learn.
+        require(self.tokens.share == 1, "token_share", "1 where only a word learns",
+                self.tokens.share)

@@ -113,6 +113,19 @@ def test_a_combo_value_that_does_not_exist_is_refused_by_name(node, name):
         _made(recipe_nodes.LoRARecipeNode, options=made)  # options are checked by the recipe
 
 
+def test_a_word_is_not_added_to_a_recipe_of_a_word_alone():
+    word = _made(recipe_nodes.TextualInversionRecipeNode)
+    with pytest.raises(LikenessError, match="Textual Inversion recipe teaches a word alone; "
+                                            "connect a LoRA or DreamBooth") as caught:
+        _made(recipe_nodes.PivotalRecipeNode, recipe=word)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_word_that_learns_alone_never_stops_before_the_end():
+    with pytest.raises(LikenessError, match="`token_share` must be 1 where only a word learns"):
+        TextualInversionRecipe(tokens=TokenSettings(share=0.5))
+
+
 @pytest.mark.parametrize(("node", "changed", "named"), [
     (recipe_nodes.LoRARecipeNode, {"block_ranks": "middle_block: 4"}, "block_ranks"),
     (recipe_nodes.LoRARecipeNode, {"warmup": 1000}, "warmup"),

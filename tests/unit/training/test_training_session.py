@@ -14,7 +14,7 @@ import pytest
 import torch
 import training_models
 from comfy_extras.nodes_model_advanced import ModelSamplingSD3
-from likeness.nodes import runtime
+from likeness.nodes import files, runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
 from likeness.nodes.training import resume, session, state
@@ -428,7 +428,7 @@ def test_a_disk_full_while_saving_is_one_sentence_and_nothing_is_half_written(tm
 def test_a_state_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "run.state"
     state.write_state(path, state.RunState("key", 3, {}, {}, (1.0,)))
-    monkeypatch.setattr(state.os, "fsync", _no_space)
+    monkeypatch.setattr(files.os, "fsync", _no_space)
     with pytest.raises(LikenessError, match="could not be written .*No space left"):
         state.write_state(path, state.RunState("key", 4, {}, {}, (1.0, 2.0)))
     assert [file.name for file in tmp_path.iterdir()] == ["run.state"]
@@ -483,7 +483,7 @@ def test_changed_settings_do_not_pile_up_states(tmp_path):
 
 
 def test_a_cancel_is_still_a_cancel_when_the_disk_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(state.os, "fsync", _no_space)
+    monkeypatch.setattr(files.os, "fsync", _no_space)
     with pytest.raises(runtime.Interrupted):
         session.run(_job("flux", tmp_path), _cancel_after(2))
 

@@ -109,6 +109,17 @@ def test_a_run_learns_the_same_whether_it_is_watched_or_not(technique, tmp_path,
     assert watched.losses == alone.losses
 
 
+def test_what_was_lost_before_is_the_models_own_loss_whenever_the_watch_begins(tmp_path):
+    trainer = session.make_trainer(_job(tmp_path, rate=1e-2, steps=6))
+    with trainer.attached():
+        start = [harm.loss for harm in HarmWatch(trainer).measure()]
+    list(trainer.run())
+    with trainer.attached():
+        found = HarmWatch(trainer).measure()  # as after an interruption
+    assert [harm.before for harm in found] == start
+    assert all(harm.loss != harm.before for harm in found)
+
+
 def test_harm_is_a_share_of_predicting_nothing_or_of_what_was_lost_before():
     assert Harm("a", 1.0, loss=0.6, before=0.1, nothing=1.0).share == pytest.approx(0.5)
     assert Harm("a", 1.0, loss=3.0, before=2.0, nothing=1.0).share == pytest.approx(0.5)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import training_models
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.tensors import read_conditioning, write_conditioning
+from likeness.nodes.tensors import read_conditioning, write_conditioning, write_latent
 from likeness.nodes.training import data, order
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 
@@ -75,6 +75,12 @@ def test_flux_trains_at_guidance_one(tmp_path):
     assert all(_main_conds(sample)["guidance"].cond.tolist() == [1.0] for sample in samples)
 
 
+def test_a_recipes_guidance_is_what_the_model_is_told(tmp_path):
+    *_, samples = _samples("flux", tmp_path, recipe=LoRARecipe(guidance=3.5))
+    assert all(found["guidance"].cond.tolist() == [3.5]
+               for sample in samples for found in sample.conds.values())
+
+
 def test_a_batch_has_one_row_of_its_own_caption_per_sample(tmp_path):
     _, training_set, samples = _samples("flux", tmp_path)
     chosen = [samples[2], samples[0]]
@@ -127,6 +133,15 @@ def test_latents_of_another_vae_are_refused(tmp_path):
     base = training_models.make_model("flux").model
     training_set = training_models.make_training_set(tmp_path, "sd15")
     with pytest.raises(LikenessError, match="has 4 channels, the model takes 16"):
+        data.load_samples(base, training_set, LoRARecipe(), CPU)
+
+
+def test_a_mask_of_another_size_than_its_latent_is_refused(tmp_path):
+    base, training_set, _ = _samples("sd15", tmp_path)
+    path = training_set.items[1].latent_file
+    latent, mask = data.read_latent(path)
+    write_latent(path, latent, mask[:8])
+    with pytest.raises(LikenessError, match="mask of photo1.jpg does not fit its latent"):
         data.load_samples(base, training_set, LoRARecipe(), CPU)
 
 

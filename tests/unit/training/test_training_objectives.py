@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import training_models
+from likeness.nodes.errors import LikenessError
 from likeness.nodes.training import objectives
 from likeness.nodes.training.objectives import is_flow
 from likeness.nodes.training.recipes.adapters import LoRARecipe
@@ -80,6 +81,13 @@ def test_a_mask_of_nothing_or_everything_is_the_plain_mean(mask):
     assert loss.item() == pytest.approx(error.mean().item(), rel=1e-5)
 
 
+def test_a_picture_without_any_weight_adds_nothing_and_is_no_division_by_zero():
+    error, weight = torch.rand(2, 4, 6, 6) + 1, torch.zeros(2, 6, 6)
+    weight[1, 0, 0] = 0.5
+    loss = objectives.masked_mean(error, weight)
+    assert loss[0] == 0 and loss[1].item() == pytest.approx(error[1, :, 0, 0].mean().item())
+
+
 def test_video_latents_take_the_same_mask_in_every_frame():
     error, mask = torch.randn(2, 3, 5, 4, 4).square(), torch.rand(2, 4, 4)
     each = torch.stack([objectives.masked_mean(error[:, :, frame], mask) for frame in range(5)])
@@ -91,6 +99,28 @@ def test_the_share_of_weight_on_the_face_is_told():
     mask[:5, :2] = 1.0
     assert objectives.face_share(mask, 0.25) == pytest.approx(10 / (10 + 90 * 0.25))
     assert objectives.face_share(mask, 1.0) == pytest.approx(0.1)
+    mask[5:] = 0.5  # half a face weighs 0.625 here and counts half of it
+    assert objectives.face_share(mask, 0.25) == pytest.approx(
+        (10 + 50 * 0.625 * 0.5) / (10 + 50 * 0.625 + 40 * 0.25))
+
+
+@pytest.mark.parametrize(("name", "weighting", "kinds"), [
+    ("sd3", "debiased", "noise- and velocity-predicting models, this one predicts flow"),
+    ("sd15", "cosmap", "flow models, this one predicts noise or velocity"),
+    ("sdxl", "sigma sqrt", "flow models, this one predicts noise or velocity")])
+def test_a_weighting_of_the_other_kind_of_model_is_refused(name, weighting, kinds):
+    sampling = training_models.make_model(name).model.model_sampling
+    with pytest.raises(LikenessError, match=f"`weighting` {weighting} is defined for {kinds}"):
+        objectives.check_weighting(sampling, LoRARecipe(weighting=weighting))
+    objectives.check_weighting(sampling, LoRARecipe())
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd3"])
+def test_the_places_of_a_schedules_ends_are_0_and_1(name):
+    sampling = training_models.make_model(name).model.model_sampling
+    ends = torch.stack([sampling.sigmas[0], 2 * sampling.sigmas[-1]])  # nothing is beyond noise
+    assert objectives.noise_level(sampling, ends).tolist() == pytest.approx([0.0, 1.0], abs=5e-3)
+    assert objectives.noise_level(sampling, sampling.sigmas[-1:]) == 1.0
 
 
 @pytest.mark.parametrize("name", training_models.ARCHITECTURES)

@@ -13,16 +13,20 @@ from diffusers.training_utils import (
     compute_loss_weighting_for_sd3,
     compute_snr,
 )
+from formulas import (
+    SCHEDULE,
+    TOLERANCE,
+    assert_equal_gradients,
+    make_trainer,
+    make_twin,
+    masked_loss,
+    squared_error,
+)
 from likeness.nodes.training import objectives, timesteps
 from likeness.nodes.training.data import collate, main_captions
-from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
-from references import make_reference
 
-TOLERANCE = 1e-5
 STEPS = torch.tensor([5, 187, 500, 731, 998])
-SCHEDULE = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012,
-                                   beta_schedule="scaled_linear")
 PREDICTIONS = pytest.mark.parametrize("prediction", ["eps", "v"])
 
 
@@ -147,63 +151,6 @@ def test_a_wide_huber_loss_is_the_squared_loss():
     assert torch.allclose(found.float(), error.square(), rtol=1e-4, atol=1e-7)
 
 
-def _trainer(folder, name: str, prediction: str = "eps", **fields) -> Trainer:
-    model = training_models.make_model(name, prediction=prediction)
-    training_set = training_models.make_training_set(folder, name, ((16, 16), (16, 16)))
-    recipe = LoRARecipe(steps=2, rank=4, alpha=8.0, target="all linear",
-                        gradient_checkpointing=False, **fields)
-    trainer = Trainer(model, training_set, recipe, seed=3)
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for layer in trainer.adapters.layers.values():
-            layer.up.normal_(0.0, 0.02, generator=generator)
-    return trainer
-
-
-def _reference_error(trainer: Trainer, name: str, prediction: str, batch, steps, noise):
-    """Squared errors (B, C, h, w) of the diffusers twin, adapters added to its weights."""
-    weights = trainer.base.diffusion_model.state_dict()
-    with torch.no_grad():
-        for path, layer in trainer.adapters.layers.items():
-            product = layer.scale * layer.up @ layer.down.flatten(1)
-            weight = weights[f"{path}.weight"]
-            weights[f"{path}.weight"] = weight + product.reshape(weight.shape)
-    reference = make_reference(name, trainer.base.model_config.unet_config, weights)
-    latents, conds = batch.latents, dict(batch.conds)
-    if name in ("sd15", "sdxl"):
-        conds["time_ids"] = torch.tensor(
-            # height, width, top, left, target height, target width
-            [[1500.0, 1000.0, 100.0, 50.0, 128.0, 128.0]]).repeat(len(latents), 1)
-        noisy = SCHEDULE.add_noise(latents, noise, steps)
-        target = noise if prediction == "eps" else SCHEDULE.get_velocity(latents, noise, steps)
-    else:
-        level = steps.view(-1, 1, 1, 1)
-        noisy, target = (1 - level) * latents + level * noise, noise - latents
-    return reference, (reference.predict(noisy, steps, conds) - target) ** 2
-
-
-def _assert_equal_gradients(trainer: Trainer, gradients) -> None:
-    """Our gradients against those that d loss / d W of the adapted layer W implies."""
-    apart = whole = 0.0
-    with torch.no_grad():
-        for path, layer in trainer.adapters.layers.items():
-            full, down = gradients[f"{path}.weight"].flatten(1), layer.down.flatten(1)
-            for ours, truth in ((layer.up.grad, layer.scale * full @ down.T),
-                                (layer.down.grad.flatten(1), layer.scale * layer.up.T @ full)):
-                apart += (ours - truth).square().sum().item()
-                whole += truth.square().sum().item()
-    assert 0 < whole and apart < TOLERANCE ** 2 * whole
-
-
-def _plain(error: torch.Tensor, batch, weight: torch.Tensor, background: float) -> torch.Tensor:
-    """The masked loss written out: for each photo sum(e w m) / sum(m) over its elements."""
-    losses = []
-    for row, mask, level in zip(error, batch.masks, weight, strict=True):
-        inside = mask + background * (1 - mask)
-        losses.append(level * (row * inside).sum() / (inside.sum() * len(row)))
-    return torch.stack(losses).mean()
-
-
 CASES = [  # architecture, prediction, recipe, background
     ("sd15", "eps", {"weighting": "none"}, 1.0), ("sd15", "v", {"weighting": "none"}, 1.0),
     ("sdxl", "eps", {"weighting": "none"}, 1.0), ("sdxl", "v", {"weighting": "none"}, 1.0),
@@ -217,7 +164,8 @@ CASES = [  # architecture, prediction, recipe, background
 @pytest.mark.parametrize(("name", "prediction", "fields", "background"), CASES)
 def test_loss_and_gradients_equal_diffusers_training_formulas(name, prediction, fields, background,
                                                               tmp_path):
-    trainer = _trainer(tmp_path, name, prediction, background=background, **fields)
+    training_set = training_models.make_training_set(tmp_path, name, ((16, 16), (16, 16)))
+    trainer = make_trainer(training_set, name, prediction, background=background, **fields)
     samples = trainer.samples
     batch = collate(samples, main_captions(samples), trainer.device)
     noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(11))
@@ -233,26 +181,9 @@ def test_loss_and_gradients_equal_diffusers_training_formulas(name, prediction, 
     with trainer.attached():
         loss = trainer.loss(batch, sigmas, noise)
         loss.backward()
-    reference, error = _reference_error(trainer, name, prediction, batch, steps, noise)
-    expected = _plain(error, batch, weight, background)
+    twin = make_twin(trainer, name)
+    error = squared_error(twin, prediction, batch, steps, noise)
+    expected = masked_loss(error, batch, weight, background)
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=TOLERANCE)
-    _assert_equal_gradients(trainer, reference.host_gradients)
-
-
-def test_prior_preservation_adds_the_class_photos_mean_error_by_its_weight(tmp_path):
-    trainer = _trainer(tmp_path, "sd15", background=0.2, weighting="none", class_weight=0.7)
-    samples = trainer.samples
-    batch = collate(samples, main_captions(samples), trainer.device)
-    noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(11))
-    steps = torch.tensor([187, 731])
-    sigmas = trainer.base.model_sampling.sigmas[steps]
-    with trainer.attached():
-        found = trainer.objective.class_terms(batch, sigmas, noise)
-        loss = sum(term.mean() for term in found.values())
-        loss.backward()
-    reference, error = _reference_error(trainer, "sd15", "eps", batch, steps, noise)
-    expected = 0.7 * error.mean()  # no mask: the whole picture of the class is to stay
-    expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=TOLERANCE)
-    _assert_equal_gradients(trainer, reference.host_gradients)
+    assert_equal_gradients(trainer, twin.host_gradients)

@@ -123,6 +123,7 @@ class LikenessPrepareTraining(io.ComfyNode):
         given = given.joined(photo_captions(subject.references))
         training_set, prepared = prepare(subject, settings, _encoders(vae, clip), folder,
                                          runtime.progress_callback(len(subject.references)), given)
+        runtime.unload(clip.patcher)  # everything it has to say is on disk now
         cache = limit_cache(folder, files_of(training_set), cache_limit_mb * _MEGABYTE)
         sheet = to_image(np.stack([_thumbnail(entry) for entry in prepared]))
         text = json.dumps({**report(training_set, prepared, given), "folder": str(folder),

@@ -126,6 +126,7 @@ class ClassPhotosNode(io.ComfyNode):
                                len(own_pictures))
         used, verdicts = _judged(photos, judge_photos, subject)
         made = class_photos.class_set(used, studio, folder, name)
+        runtime.unload(clip.patcher)  # everything it has to say is on disk now
         cache = limit_cache(folder, class_photos.files_of(photos, made),
                             cache_limit_mb * _MEGABYTE)
         told = class_photos.report(photos, settings, folder, own_pictures is not None)

@@ -47,6 +47,11 @@ class Job:
     embedding_folder: Path | None = None  # None: beside the LoRA folder
     checkpoint_folder: Path | None = None
 
+    @property
+    def teaches_text(self) -> bool:
+        """Whether the text encoders learn: a new word, or adapters of their layers."""
+        return self.recipe.tokens is not None or getattr(self.recipe, "text_encoder", False)
+
     def folder(self, kind: str) -> Path:
         """Where files of a kind go: loras, embeddings or checkpoints."""
         own = {"loras": self.lora_folder, "embeddings": self.embedding_folder,

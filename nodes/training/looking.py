@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import runtime
 from ..files import write_whole
 from ..tensors import Conditioning
 from .divergence import Diverged, LossWatch
@@ -113,13 +114,14 @@ class Watch:
                                             if not asked])}
 
     def write_history(self, key: str) -> Path:
-        """Write every step's loss by term, rate and gradient norm, and every look, as JSON.
+        """Write the memory plan, every step's loss by term, rate and gradient norm, and every look.
 
         Raises:
             LikenessError: the folder cannot be written.
         """
         path = history_path(self.job, key)
-        told = {"steps": self.history, "looks": [taken.as_dict() for taken in self.looks]}
+        told = {"plan": self.trainer.plan.as_dict(), "steps": self.history,
+                "looks": [taken.as_dict() for taken in self.looks]}
         write_whole(path, lambda partial: partial.write_text(json.dumps(told)))
         return path
 
@@ -227,6 +229,7 @@ class _LearnedClip:
             if tokens not in self.known:
                 self.known[tokens] = self.clip.encode_from_tokens_scheduled(
                     self.clip.tokenize(tokens))
+                runtime.unload(self.clip.patcher)
             return self.known[tokens]
         self.encoders.prepare()
         with Scope() as scope:

@@ -35,9 +35,11 @@ from .job import ANEW, CONTINUE, Job, Outcome
 from .kohya_nodes import NODES as KOHYA
 from .load_nodes import NODES as APPLY
 from .loop import StepResult
+from .memory import MemoryPlan
 from .monitor import Look
 from .monitor_nodes import NODES as MONITOR
 from .option_nodes import NODES as OPTIONS
+from .plan import plan_text
 from .preset_nodes import NODES as PRESETS
 from .products import kinds
 from .recipe_nodes import NODES as RECIPES
@@ -104,8 +106,11 @@ class TrainNode(io.ComfyNode):
         if strength != 1.0 and "lora" not in kinds(job):
             raise LikenessError(f"`strength` changes a LoRA alone, and `{job.recipe.method}` makes "
                                 "none; set it to 1.")
+        if clip is not None and not job.teaches_text:
+            runtime.unload(clip.patcher)  # the captions are encoded
         listener = _Listener(job)
-        outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture)
+        outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture,
+                              listener.on_plan)
         patched = outcome.model
         if strength != 1.0:
             patched = apply_lora(job.model, outcome.tensors, strength)
@@ -175,6 +180,12 @@ class _Listener:
     def __init__(self, job: Job) -> None:
         self.job, self.progress = job, runtime.Progress(job.recipe.steps)
         self.step, self.shown, self.likeness = 0, 0.0, ""
+
+    def on_plan(self, plan: MemoryPlan, free: int) -> None:
+        """The first step is about to begin."""
+        text = plan_text(plan, free)
+        runtime.show_text(text)
+        self._send(plan={"text": text, "bytes": plan.as_dict(), "free": free})
 
     def on_step(self, result: StepResult) -> None:
         """A step is done."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import types
 from pathlib import Path
 
+import comfy.model_management
 import comfy.sd
+import folder_paths
 import numpy as np
 import pytest
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
 from comfy.weight_adapter.lora import LoRAAdapter
 from likeness.nodes.dataset.prepare import PrepareSettings, prepare
-from likeness.nodes.dataset.prepare_nodes import _encoders
+from likeness.nodes.dataset.prepare_nodes import LikenessPrepareTraining, _encoders
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
@@ -112,3 +114,24 @@ def test_a_text_lora_is_told_by_its_content_and_strength(vae, clip):
     others = {_encoders(vae, each).text_key
               for each in (clip, _with_lora(clip, 0.6), _with_lora(clip, 0.5, value=0.2))}
     assert len(same) == 1 and len(others) == 3 and not same & others
+
+
+def _loaded(clip):
+    return any(entry.model is not None and entry.model.is_clone(clip.patcher)
+               for entry in comfy.model_management.current_loaded_models)
+
+
+def test_the_text_encoder_leaves_the_device_once_the_captions_lie_on_disk(
+        subject, vae, clip, tmp_path, monkeypatch):
+    for kind in ("output", "temp"):
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+        (tmp_path / kind).mkdir()
+    patched = _with_lora(clip, 1.0)  # its layers are changed in place while it is loaded
+    tokens = patched.tokenize("photo of ohwx man")
+    before = patched.encode_from_tokens_scheduled(tokens)[0][0].clone()
+    assert _loaded(clip)
+    LikenessPrepareTraining.execute(subject, vae, patched, 256, "head and shoulders",
+                                    "photo of {subject}")
+    assert not _loaded(clip)
+    again = patched.encode_from_tokens_scheduled(tokens)[0][0]
+    assert torch.equal(again, before) and _loaded(clip)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from . import objectives
+from .attention import training_attention
 from .carried import training_options
 from .data import Sample, collate, main_captions, seeded
-from .frozen import pytorch_attention
 
 
 def denoise(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor, conds: Mapping[str, Any],
@@ -20,7 +20,7 @@ def denoise(base: Any, noisy: torch.Tensor, sigmas: torch.Tensor, conds: Mapping
     Args:
         options: the transformer options of the MODEL, from `carried.training_options`.
     """
-    given = {**options, "optimized_attention_override": pytorch_attention, "cond_or_uncond": [0],
+    given = {**options, "optimized_attention_override": training_attention, "cond_or_uncond": [0],
              "sigmas": sigmas}
     return base.apply_model(noisy, sigmas, transformer_options=given, **conds)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import comfy.ldm.modules.attention
 import comfy.ops
 import torch
 import torch.nn.functional as F
@@ -30,6 +29,7 @@ _CONV_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv
 # Blocks of ComfyUI's architectures that are not, or not all, direct members of a module list.
 _BLOCKS = ("ResBlock", "VideoResBlock", "BasicTransformerBlock", "JointBlock", "DoubleStreamBlock",
            "SingleStreamBlock")
+_FRAMES = ("SpatialTransformer", "SpatialVideoTransformer")
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -49,7 +49,10 @@ def is_norm(module: nn.Module) -> bool:
 
 
 def blocks(root: nn.Module) -> list[nn.Module]:
-    """The repeated blocks of a diffusion model, none inside another."""
+    """The repeated blocks of a diffusion model, none inside another.
+
+    What stands round a single block of a U-Net (its norm and projections) belongs to it.
+    """
     found: list[nn.Module] = []
     covered: set[nn.Module] = set()
     known = [module for module in root.modules() if type(module).__name__ in _BLOCKS]
@@ -61,6 +64,10 @@ def blocks(root: nn.Module) -> list[nn.Module]:
         if not inside & covered:
             found.append(block)
             covered |= inside
+    for frame in (module for module in root.modules() if type(module).__name__ in _FRAMES):
+        held = [block for block in found if block in set(frame.modules())]
+        if len(held) == 1:
+            found[found.index(held[0])] = frame
     return found
 
 
@@ -217,11 +224,15 @@ def norm_on_copy(module: nn.Module) -> Callable[..., Any]:
 
     FLUX and its relatives add to the residual stream in place. A norm saves its input, so without
     the copy its gradient is refused, or under checkpointing silently computed from later values.
+    Queries and keys that come by head, mostly parts of a larger tensor that the graph keeps for its
+    values, are no such stream.
     """
     original = type(module).forward.__get__(module)
+    by_head = "RMSNorm" in type(module).__name__
 
     def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return original(x.clone() if x.requires_grad else x, *args, **kwargs)
+        stream = x.requires_grad and not (by_head and x.ndim == 4)
+        return original(x.clone() if stream else x, *args, **kwargs)
 
     return forward
 
@@ -254,12 +265,3 @@ def checkpointed(module: nn.Module) -> Callable[..., Any]:
         return checkpoint(run, use_reentrant=False, preserve_rng_state=False)
 
     return forward
-
-
-def pytorch_attention(_chosen: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-    """An `optimized_attention_override` that always has a backward pass.
-
-    The host's choice may have none (Sage, Flash wrappers), or chunk by the memory free at the
-    moment, so that a checkpoint's second run differs from the first.
-    """
-    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)

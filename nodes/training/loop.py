@@ -275,6 +275,7 @@ class Trainer:
         batch = self._batch(samples, generator)
         sigmas, noise = self._noise(batch, generator)
         terms = self.terms(batch, sigmas, noise)
+        del noise  # the graph keeps what it needs
         penalty = None if self.text is None else self.text.encoders.norm_penalty()
         self._descend(terms, [batch], sigmas, penalty)
         if self.class_samples:

@@ -15,11 +15,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import comfy.ldm.modules.attention
 import comfy.utils
 import torch
 import training_models
 from likeness.nodes.training.data import collate, main_captions
-from likeness.nodes.training.frozen import pytorch_attention
 from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from training_networks import Networks
@@ -220,7 +220,7 @@ def core_node(networks: Networks, setting: Setting, *, adapters: str = "",
     model = networks.model()
     if not own_attention:
         model.model_options["transformer_options"]["optimized_attention_override"] = (
-            pytorch_attention)
+            _torch_attention)
     latents, conds = networks.inputs(_PHOTOS, setting.side)
     options = [{"pooled_output": conds["y"][row: row + 1]} if "y" in conds else {}
                for row in range(_PHOTOS)]
@@ -244,6 +244,11 @@ def core_node(networks: Networks, setting: Setting, *, adapters: str = "",
                                   **{name: [value] for name, value in inputs.items()})
 
     return execute
+
+
+def _torch_attention(_chosen: Callable[..., Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Torch's fused attention, which diffusers takes too."""
+    return comfy.ldm.modules.attention.attention_pytorch(*args, **kwargs)
 
 
 _AFTER_STEP: dict[int, Callable[[], None]] = {}  # by thread

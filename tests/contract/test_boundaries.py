@@ -17,10 +17,10 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server",
 HOST_LOGIC = {
     "control/stack.py", "identity/inject.py", "restore/registry.py",
     *(f"training/{name}.py" for name in (
-        "adapters/attach", "adapters/group", "adapters/lora", "carried", "conds", "denoise",
-        "export/checkpoint", "export/diffusers", "export/keys", "export/lora", "export/text_lora",
-        "frozen", "loop", "pictures", "plan", "products", "quantise", "scope", "session",
-        "text/encoders", "trained"))}
+        "adapters/attach", "adapters/group", "adapters/lora", "attention", "carried", "conds",
+        "denoise", "export/checkpoint", "export/diffusers", "export/keys", "export/lora",
+        "export/text_lora", "frozen", "loop", "pictures", "plan", "products", "quantise", "rotary",
+        "scope", "session", "text/encoders", "trained"))}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",
          "spandrel", "spandrel_extra_arches", "transformers", "peft", "diffusers", "pillow_heif"}

@@ -10,6 +10,7 @@ from torch import nn
 
 from .. import frozen
 from ..recipes.fields import Precision
+from ..rotary import attach_rotary
 from ..scope import Scope
 from .group import Adapters
 
@@ -36,6 +37,7 @@ def attach(scope: Scope, owner: nn.Module, network: nn.Module, adapters: Adapter
                 lambda x, module=module: frozen.run(module, x)))
         elif frozen.is_norm(module):
             scope.override_forward(module, frozen.norm_on_copy(module))
+    attach_rotary(scope)
     scope.borrow_small_tensors(owner, large)
     if checkpointing:
         for block in frozen.blocks(network):

@@ -238,6 +238,13 @@ def test_blocks_are_found_once_each_and_cover_the_adapters():
             inside)
 
 
+def test_a_transformer_of_one_block_runs_again_with_its_norm_and_projections():
+    kinds = {name: {type(block).__name__ for block in frozen.blocks(
+        training_models.make_model(name).model.diffusion_model)} for name in ("sd15", "sdxl")}
+    assert kinds["sd15"] == {"ResBlock", "SpatialTransformer"}
+    assert "BasicTransformerBlock" in kinds["sdxl"]  # where transformers are two blocks long
+
+
 def test_lists_inside_a_block_and_stages_around_blocks_do_not_hide_the_blocks():
     def block():
         inner = nn.ModuleList([nn.Linear(4, 4), nn.Dropout()])  # as attention outputs are kept

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from ..files import write_whole
 from ..images import to_rgb
+from ..lettering import fit, font, wrap
 from ..sockets import Photo, PhotoSet
 from .coach import Advice
 from .coverage import AXIS, NEEDS, Coverage
@@ -61,24 +62,20 @@ def write_page(path: Path, page: np.ndarray) -> None:
     write_whole(path, lambda partial: picture.save(partial, format="PNG", dpi=(150, 150)))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
 def _header(draw: ImageDraw.ImageDraw, advice: Advice, folder: str) -> None:
     score, right = advice.coverage.diversity, WIDTH - _EDGE
-    draw.text((_EDGE, 50), "Photo coach", _INK, _font(38))
+    draw.text((_EDGE, 50), "Photo coach", _INK, font(38))
     count = advice.coverage.photos
     name = f"{count} photo{'' if count == 1 else 's'}" + (f" of {folder}" if folder else "")
-    draw.text((_EDGE + 250, 78), _shortened(draw, name, _font(20), 540), _FAINT, _font(20),
+    draw.text((_EDGE + 250, 78), fit(draw, name, 20, 540), _FAINT, font(20),
               anchor="lm")
-    draw.text((right, 48), f"{score:.0f}", _INK, _font(46), anchor="ra")
-    draw.text((right, 100), "diversity of 100", _FAINT, _font(16), anchor="ra")
+    draw.text((right, 48), f"{score:.0f}", _INK, font(46), anchor="ra")
+    draw.text((right, 100), "diversity of 100", _FAINT, font(16), anchor="ra")
     draw.rectangle((right - 220, 126, right, 136), _LINE)
     draw.rectangle((right - 220, 126, right - 220 + 2.2 * score, 136),
                    _GOOD if advice.done else _WANT)
-    for number, line in enumerate(_lines(draw, advice.headline, _font(22), 840)[:2]):
-        draw.text((_EDGE, 110 + 28 * number), line, _GOOD if advice.done else _INK, _font(22))
+    for number, line in enumerate(wrap(draw, advice.headline, 22, 840, 2)):
+        draw.text((_EDGE, 110 + 28 * number), line, _GOOD if advice.done else _INK, font(22))
 
 
 def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
@@ -89,10 +86,10 @@ def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
     left = WIDTH - _EDGE - len(columns) * (wide + 8) + 8
     for column, part in enumerate(columns):
         middle = left + column * (wide + 8) + wide / 2
-        draw.text((middle, _GRID_TOP), _SIDES[part.id], _INK, _font(17), anchor="ma")
+        draw.text((middle, _GRID_TOP), _SIDES[part.id], _INK, font(17), anchor="ma")
     for row, tilt in enumerate(rows):
         top = _GRID_TOP + 28 + row * (high + 8)
-        draw.text((left - 16, top + high / 2), tilt.title, _INK, _font(17), anchor="rm")
+        draw.text((left - 16, top + high / 2), tilt.title, _INK, font(17), anchor="rm")
         for column, turn in enumerate(columns):
             x = left + column * (wide + 8)
             box = (x, top, x + wide, top + high)
@@ -110,12 +107,12 @@ def _grid(page: Image.Image, draw: ImageDraw.ImageDraw, coverage: Coverage,
                        _WANT if wanted[key] else _FAINT)
     foot = _GRID_TOP + 28 + len(rows) * (high + 8)
     draw.text((left, foot + 2), "Left and right are your own; the columns run as in the picture. "
-                                "Orange: needed.", _FAINT, _font(15))
+                                "Orange: needed.", _FAINT, font(15))
 
 
 def _empty(draw: ImageDraw.ImageDraw, box: Box, word: str, colour: str) -> None:
     draw.rounded_rectangle(box, 8, None, colour, 2)
-    draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), word, colour, _font(18), anchor="mm")
+    draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), word, colour, font(18), anchor="mm")
 
 
 def _mosaic(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box,
@@ -135,11 +132,11 @@ def _mosaic(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box,
         else:
             draw.rectangle((x, y, x + wide - 5, y + high - 5), _LINE)
             draw.text((x + wide / 2 - 2, y + high / 2 - 2), "file changed", _FAINT,
-                      _font(17 if len(shown) == 1 else 10), anchor="mm")
+                      font(17 if len(shown) == 1 else 10), anchor="mm")
     word = f"{len(photos)}"
-    width = draw.textlength(word, _font(17)) + 14
+    width = draw.textlength(word, font(17)) + 14
     draw.rounded_rectangle((box[2] - width - 6, box[3] - 30, box[2] - 6, box[3] - 6), 6, _GOOD)
-    draw.text((box[2] - 6 - width / 2, box[3] - 18), word, _PAPER, _font(17), anchor="mm")
+    draw.text((box[2] - 6 - width / 2, box[3] - 18), word, _PAPER, font(17), anchor="mm")
 
 
 def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
@@ -199,18 +196,18 @@ def _bar_chart(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, t
                rows: Sequence[tuple[str, int, str]], total: int) -> None:
     """Draw a bar per row of (name, count, demand); a demand is written where the bar ends."""
     x, y = corner
-    draw.text((x, y), title, _INK, _font(18))
+    draw.text((x, y), title, _INK, font(18))
     first = x + 132
     for number, (name, count, demand) in enumerate(rows):
         line = y + 42 + 26 * number
-        draw.text((first - 8, line), name, _WANT if demand else _FAINT, _font(15), anchor="rm")
+        draw.text((first - 8, line), name, _WANT if demand else _FAINT, font(15), anchor="rm")
         draw.rectangle((first, line - 7, x + width - 36, line + 7), _CELL_FILL)
         long = (x + width - 36 - first) * count / max(total, 1)
         if count:
             draw.rectangle((first, line - 7, first + max(long, 2), line + 7), _BAR)
         if demand:
-            draw.text((first + long + 6, line), demand, _WANT, _font(13), anchor="lm")
-        draw.text((x + width - 28, line), str(count), _INK if count else _FAINT, _font(15),
+            draw.text((first + long + 6, line), demand, _WANT, font(13), anchor="lm")
+        draw.text((x + width - 28, line), str(count), _INK if count else _FAINT, font(15),
                   anchor="lm")
 
 
@@ -218,44 +215,23 @@ def _list(draw: ImageDraw.ImageDraw, advice: Advice) -> None:
     right, y = WIDTH - _EDGE, _LIST_TOP
     draw.line((_EDGE, y - 18, right, y - 18), _LINE, 2)
     title = "Shoot nothing more" if advice.done else "Shoot next"
-    draw.text((_EDGE, y), title, _GOOD if advice.done else _INK, _font(24))
+    draw.text((_EDGE, y), title, _GOOD if advice.done else _INK, font(24))
     y += 40
     for number, shot in enumerate(advice.shots, start=1):
         draw.ellipse((_EDGE, y, _EDGE + 32, y + 32), _WANT)
-        draw.text((_EDGE + 16, y + 16), str(number), _PAPER, _font(18), anchor="mm")
-        draw.text((right, y + 3), shot.rise, _GOOD, _font(22), anchor="ra")
-        for line in _lines(draw, shot.text, _font(18), right - _EDGE - 130)[:2]:
-            draw.text((_EDGE + 46, y), line, _INK, _font(18))
+        draw.text((_EDGE + 16, y + 16), str(number), _PAPER, font(18), anchor="mm")
+        draw.text((right, y + 3), shot.rise, _GOOD, font(22), anchor="ra")
+        for line in wrap(draw, shot.text, 18, right - _EDGE - 130, 2):
+            draw.text((_EDGE + 46, y), line, _INK, font(18))
             y += 24
-        why = _shortened(draw, shot.why.capitalize() + ".", _font(15), right - _EDGE - 130)
-        draw.text((_EDGE + 46, y), why, _FAINT, _font(15))
+        why = fit(draw, shot.why.capitalize() + ".", 15, right - _EDGE - 130)
+        draw.text((_EDGE + 46, y), why, _FAINT, font(15))
         y += 30
     if advice.reshoot:
         y += 8
-        draw.text((_EDGE, y), "Take again", _INK, _font(20))
+        draw.text((_EDGE, y), "Take again", _INK, font(20))
         y += 30
         for again in advice.reshoot[:max((HEIGHT - 30 - y) // 24, 0)]:
-            draw.text((_EDGE, y), _shortened(draw, again.text, _font(16), right - _EDGE), _INK,
-                      _font(16))
+            draw.text((_EDGE, y), fit(draw, again.text, 16, right - _EDGE), _INK,
+                      font(16))
             y += 24
-
-
-def _shortened(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
-               width: float) -> str:
-    if draw.textlength(text, font) <= width:
-        return text
-    while text and draw.textlength(f"{text}...", font) > width:
-        text = text[:-1]
-    return f"{text.rstrip()}..."
-
-
-def _lines(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
-           width: float) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and draw.textlength(longer, font) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..images import to_rgb
+from ..lettering import fit, fit_name, font, wrap
 from ..sockets import Photo, PhotoSet, Verdict
 from .load import DAMAGED
 
@@ -95,10 +96,10 @@ def draw_sheet(cards: Sequence[Card], title: str, note: str = "") -> np.ndarray:
     height = head + rows * (_PICTURE + _FOOT + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), _GROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP + 2, _HEAD // 2 + 4), title, _TEXT, _font(22), anchor="lm")
+    draw.text((_GAP + 2, _HEAD // 2 + 4), title, _TEXT, font(22), anchor="lm")
     if note:
-        line, = _wrapped(draw, note, _font(15), width - 2 * _GAP, lines=1)
-        draw.text((_GAP + 2, _HEAD + 2), line, _FAINT, _font(15), anchor="lm")
+        line = fit(draw, note, 15, width - 2 * _GAP)
+        draw.text((_GAP + 2, _HEAD + 2), line, _FAINT, font(15), anchor="lm")
     for number, card in enumerate(cards):
         x = _GAP + number % columns * (_PICTURE + _GAP)
         y = head + number // columns * (_PICTURE + _FOOT + _GAP)
@@ -111,21 +112,21 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int
     draw.rounded_rectangle(frame, 10, _CARD)
     _draw_photo(sheet, draw, card, x, y)
     draw.rounded_rectangle(frame, 10, None, card.colour, _FRAME)
-    badge = _font(17)
+    badge = font(17)
     wide = draw.textlength(card.label, badge) + 18
     top = y + _PICTURE
     draw.rounded_rectangle((x + 12, top + 8, x + 12 + wide, top + 30), 6, card.colour)
     draw.text((x + 21, top + 19), card.label, _GROUND, badge, anchor="lm")
-    name = _fitted(draw, card.photo.name, _font(14), _PICTURE - wide - 44)
-    draw.text((x + wide + 22, top + 19), name, _FAINT, _font(14), anchor="lm")
-    for number, line in enumerate(_wrapped(draw, card.text, _font(14), _PICTURE - 26, lines=3)):
-        draw.text((x + 13, top + 36 + 17 * number), line, _TEXT, _font(14))
+    name = fit_name(draw, card.photo.name, 14, _PICTURE - wide - 44)
+    draw.text((x + wide + 22, top + 19), name, _FAINT, font(14), anchor="lm")
+    for number, line in enumerate(wrap(draw, card.text, 14, _PICTURE - 26, 3)):
+        draw.text((x + 13, top + 36 + 17 * number), line, _TEXT, font(14))
 
 
 def _draw_photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
     picture = _thumbnail(card.photo)
     if isinstance(picture, str):
-        draw.text((x + _PICTURE / 2, y + _PICTURE / 2), picture, _FAINT, _font(20), anchor="mm")
+        draw.text((x + _PICTURE / 2, y + _PICTURE / 2), picture, _FAINT, font(20), anchor="mm")
         return
     if card.dimmed:
         picture = Image.blend(picture, Image.new("RGB", picture.size, _CARD), 0.35)
@@ -155,35 +156,3 @@ def _thumbnail(photo: Photo) -> Image.Image | str:
     side = _PICTURE - 2 * _INSET
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     return small
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _fitted(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont,
-            width: float) -> str:
-    """Shorten a name in its middle until it fits."""
-    for keep in range(len(text), 1, -2):
-        cut = text if keep == len(text) else f"{text[:keep // 2]}...{text[-(keep // 2):]}"
-        if draw.textlength(cut, font) <= width:
-            return cut
-    return ""
-
-
-def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float,
-             lines: int) -> list[str]:
-    """Break a text into at most so many lines, the last one shortened if need be."""
-    wrapped = [""]
-    for word in text.split():
-        longer = f"{wrapped[-1]} {word}".strip()
-        if wrapped[-1] and draw.textlength(longer, font) > width:
-            wrapped.append(word)
-        else:
-            wrapped[-1] = longer
-    if len(wrapped) > lines:
-        wrapped = [*wrapped[:lines - 1], " ".join(wrapped[lines - 1:])]
-        while draw.textlength(f"{wrapped[-1]}...", font) > width:
-            wrapped[-1] = wrapped[-1].rsplit(" ", 1)[0] if " " in wrapped[-1] else wrapped[-1][:-1]
-        wrapped[-1] += "..."
-    return wrapped

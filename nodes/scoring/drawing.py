@@ -1,4 +1,4 @@
-"""What the pages of scoring share: colours, text that fits, thumbnails and charts."""
+"""What the pages of scoring share: colours, thumbnails and charts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
 GROUND, CARD, INK, FAINT, RULE = "#14161a", "#1f2329", "#f2f4f7", "#98a1ad", "#333942"
 ACCENT, SECOND = "#5aa2ff", "#e0a526"
@@ -15,34 +15,6 @@ VERDICTS = {"keep": "#3ba55d", "unsure": "#e0a526", "reject": "#d64545"}
 STATUS_WORDS = {"no_face": "no face", "several_faces": "several faces",
                 "not_scoreable": "not scoreable", "scored": "scored"}
 _DPI = 100
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that travels with Pillow."""
-    return ImageFont.load_default(size)
-
-
-def fit(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
-    """Shorten a text until it fits into `room` pixels."""
-    if draw.textlength(text, font=font(size)) <= room:
-        return text
-    while text and draw.textlength(text + "...", font=font(size)) > room:
-        text = text[:-1]
-    return text.rstrip() + "..."
-
-
-def wrap(draw: ImageDraw.ImageDraw, text: str, size: int, room: float, lines: int) -> list[str]:
-    """Break a text into at most `lines` lines of `room` pixels; the last one is shortened."""
-    found: list[str] = []
-    words = text.split()
-    while words and len(found) < lines:
-        line = words.pop(0)
-        while words and draw.textlength(f"{line} {words[0]}", font=font(size)) <= room:
-            line += f" {words.pop(0)}"
-        found.append(line)
-    if words:
-        found[-1] += f" {' '.join(words)}"
-    return [fit(draw, line, size, room) for line in found]
 
 
 def paste(canvas: Image.Image, pixels: np.ndarray,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .drawing import CARD, FAINT, GROUND, INK, VERDICTS, fit, font, paste, wrap
+from ..lettering import fit, font, wrap
+from .drawing import CARD, FAINT, GROUND, INK, VERDICTS, paste
 from .pick import Choice
 from .report import LikenessReport
 from .score import Score

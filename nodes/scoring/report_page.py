@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ..images import read_photo
+from ..lettering import fit, font, wrap
 from ..sockets import EMPTY, Photo, Subject
-from .drawing import CARD, FAINT, GROUND, INK, RULE, STATUS_WORDS, VERDICTS, fit, font, paste, wrap
+from .drawing import CARD, FAINT, GROUND, INK, RULE, STATUS_WORDS, VERDICTS, paste
 from .rates import percent
 from .report import LikenessReport
 from .report_charts import coverage_chart, sweep_chart, training_chart

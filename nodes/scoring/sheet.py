@@ -7,10 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
+from ..lettering import fit, font
 from ..sockets import Verdict
 from .calibration import Calibration
+from .drawing import CARD, FAINT, GROUND, INK, STATUS_WORDS, VERDICTS
 from .prompt import mean
 from .rates import percent
 from .report import LikenessReport
@@ -21,11 +23,6 @@ CAPTION = 82
 GAP = 16
 HEADER = 262
 MINIMUM_COLUMNS, MAXIMUM_COLUMNS = 4, 8
-
-_GROUND, _CARD, _INK, _FAINT = "#14161a", "#1f2329", "#f2f4f7", "#98a1ad"
-_COLOURS = {Verdict.KEEP: "#3ba55d", Verdict.UNSURE: "#e0a526", Verdict.REJECT: "#d64545"}
-_STATUS_WORDS = {"no_face": "no face", "several_faces": "several faces",
-                 "not_scoreable": "not scoreable"}
 
 
 def columns_for(count: int) -> int:
@@ -48,7 +45,7 @@ def draw_sheet(report: LikenessReport, pictures: Sequence[np.ndarray]) -> Image.
         pictures: (H, W, 3) uint8 RGB in the same order.
     """
     width, height = sheet_size(len(pictures))
-    sheet = Image.new("RGB", (width, height), _GROUND)
+    sheet = Image.new("RGB", (width, height), GROUND)
     draw = ImageDraw.Draw(sheet)
     _draw_header(draw, report, width)
     columns = columns_for(len(pictures))
@@ -57,39 +54,26 @@ def draw_sheet(report: LikenessReport, pictures: Sequence[np.ndarray]) -> Image.
         corner = (GAP + column * (CELL + GAP), HEADER + row * (CELL + CAPTION + GAP))
         _draw_card(sheet, draw, corner, place + 1, score, pixels)
         print_line = (corner[0] + 10, corner[1] + CELL + 58)
-        text = _fit(draw, _remark(report, score), 14, CELL - 20)
-        draw.text(print_line, text, _COLOURS[Verdict.UNSURE], font=_font(14))
+        text = fit(draw, _remark(report, score), 14, CELL - 20)
+        draw.text(print_line, text, VERDICTS["unsure"], font=font(14))
     return sheet
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
-
-
-def _fit(draw: ImageDraw.ImageDraw, text: str, size: int, room: float) -> str:
-    """Shorten a text until it fits."""
-    if draw.textlength(text, font=_font(size)) <= room:
-        return text
-    while text and draw.textlength(text + "...", font=_font(size)) > room:
-        text = text[:-1]
-    return text + "..."
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, report: LikenessReport, width: int) -> None:
     counts = Counter(score.verdict for score in report.scores)
-    title = _fit(draw, f"Likeness to {report.subject}", 30, width - 2 * GAP)
-    draw.text((GAP, GAP), title, _INK, font=_font(30))
+    title = fit(draw, f"Likeness to {report.subject}", 30, width - 2 * GAP)
+    draw.text((GAP, GAP), title, INK, font=font(30))
     left = GAP
     for verdict in Verdict:
         text = f"{counts[verdict]} {verdict.value}"
-        draw.text((left, 60), text, _COLOURS[verdict], font=_font(18))
-        left += draw.textlength(text, font=_font(18)) + 22
+        draw.text((left, 60), text, VERDICTS[verdict.value], font=font(18))
+        left += draw.textlength(text, font=font(18)) + 22
     judged = f"judged by {report.backend}, against the subject's own photos"
-    draw.text((left + 10, 60), judged, _FAINT, font=_font(18))
+    draw.text((left + 10, 60), judged, FAINT, font=font(18))
     _draw_ruler(draw, report.calibration, report.scores, (GAP, 108, width - GAP, 126))
     for row, text in enumerate((_errors(report), _others(report), _second(report))):
-        draw.text((GAP, 188 + 22 * row), _fit(draw, text, 15, width - 2 * GAP), _INK,
-                  font=_font(15))
+        draw.text((GAP, 188 + 22 * row), fit(draw, text, 15, width - 2 * GAP), INK,
+                  font=font(15))
 
 
 def _errors(report: LikenessReport) -> str:
@@ -175,39 +159,39 @@ def _draw_ruler(draw: ImageDraw.ImageDraw, calibration: Calibration, scores: Seq
     for start, end, verdict in ((left, reject, Verdict.REJECT), (reject, keep, Verdict.UNSURE),
                                 (keep, right, Verdict.KEEP)):
         if end > start:
-            draw.rectangle((start, top, end, bottom), fill=_COLOURS[verdict])
+            draw.rectangle((start, top, end, bottom), fill=VERDICTS[verdict.value])
     for value in own:
-        draw.line((across(value), bottom + 3, across(value), bottom + 13), _INK, 2)
+        draw.line((across(value), bottom + 3, across(value), bottom + 13), INK, 2)
     for value in found:
         x = across(value)
-        draw.polygon(((x, top), (x - 5, top - 9), (x + 5, top - 9)), fill=_INK)
+        draw.polygon(((x, top), (x - 5, top - 9), (x + 5, top - 9)), fill=INK)
     for value in limits:
         text = f"{value:.2f}"
-        half = draw.textlength(text, font=_font(14)) / 2
-        draw.text((across(value) - half, bottom + 16), text, _FAINT, font=_font(14))
+        half = draw.textlength(text, font=font(14)) / 2
+        draw.text((across(value) - half, bottom + 16), text, FAINT, font=font(14))
     legend = "above: these pictures   below: the subject's own photos, each against the others"
-    draw.text((left, bottom + 36), legend, _FAINT, font=_font(14))
+    draw.text((left, bottom + 36), legend, FAINT, font=font(14))
 
 
 def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], place: int,
                score: Score, pixels: np.ndarray) -> None:
     left, top = corner
-    colour = _COLOURS[score.verdict]
-    draw.rectangle((left, top, left + CELL - 1, top + CELL + CAPTION - 1), fill=_CARD)
+    colour = VERDICTS[score.verdict.value]
+    draw.rectangle((left, top, left + CELL - 1, top + CELL + CAPTION - 1), fill=CARD)
     picture = ImageOps.contain(Image.fromarray(pixels), (CELL, CELL), Image.Resampling.LANCZOS)
     offset = (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2)
     sheet.paste(picture, offset)
     _draw_face(draw, score, picture.width / pixels.shape[1], offset, colour)
     draw.rectangle((left, top + CELL, left + CELL - 1, top + CELL + 3), fill=colour)
     draw.rectangle((left, top, left + 36, top + 28), fill=colour)
-    draw.text((left + 18, top + 14), str(place), _GROUND, font=_font(18), anchor="mm")
+    draw.text((left + 18, top + 14), str(place), GROUND, font=font(18), anchor="mm")
     line = top + CELL + 10
     value = "-" if score.score is None else f"{score.score:.2f}"
-    draw.text((left + 10, line), value, _INK, font=_font(24))
-    draw.text((left + CELL - 10, line + 3), score.verdict.value, colour, font=_font(20),
+    draw.text((left + 10, line), value, INK, font=font(24))
+    draw.text((left + CELL - 10, line + 3), score.verdict.value, colour, font=font(20),
               anchor="ra")
-    small = _fit(draw, _small_print(score), 14, CELL - 20)
-    draw.text((left + 10, line + 29), small, _FAINT, font=_font(14))
+    small = fit(draw, _small_print(score), 14, CELL - 20)
+    draw.text((left + 10, line + 29), small, FAINT, font=font(14))
 
 
 def _draw_face(draw: ImageDraw.ImageDraw, score: Score, scale: float, offset: tuple[int, int],
@@ -227,5 +211,5 @@ def _small_print(score: Score) -> str:
     if score.face is not None:
         parts.append(f"yaw {round(score.face.pose.yaw):+d}")
     if score.status != "scored":
-        parts.append(_STATUS_WORDS[score.status])
+        parts.append(STATUS_WORDS[score.status])
     return "  |  ".join(parts)

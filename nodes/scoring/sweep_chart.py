@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..lettering import fit, font, wrap
 from .drawing import (
     ACCENT,
     CARD,
@@ -19,12 +20,9 @@ from .drawing import (
     STATUS_WORDS,
     VERDICTS,
     chart,
-    fit,
-    font,
     legend,
     paste,
     plain_axes,
-    wrap,
 )
 from .sweep_figures import COMPOSITION, NOTHING, PROMPT, VARIETY, Result
 

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(likeness.__file__).parent / "nodes"
 FEATURES = {"dataset", "training", "control", "identity", "restore", "scoring", "style"}
-SHARED = {"sockets", "images", "errors", "files", "cache_limit", "tensors", "faces", "quality"}
+SHARED = {"sockets", "images", "errors", "files", "cache_limit", "tensors", "lettering", "faces",
+          "quality"}
 FACADES = {"schema", "runtime", "patching", "models"}
 HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 # Files whose subject is the host's own model objects.

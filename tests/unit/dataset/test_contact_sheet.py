@@ -53,24 +53,6 @@ def test_any_number_of_photos_makes_a_sheet(judged, count):
     assert width >= 330 and height >= 54 and width < 2100
 
 
-@pytest.mark.parametrize("name", ["x" * 300 + ".jpg", "a.jpg", "ab" * 40, "\u674e" * 90])
-def test_long_names_are_shortened_in_the_middle(name):
-    draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
-    font = sheet._font(14)
-    short = sheet._fitted(draw, name, font, 150)
-    assert draw.textlength(short, font) <= 150
-    assert short == name or (short.startswith(name[:2]) and short.endswith(name[-2:]))
-
-
-def test_long_texts_end_in_an_ellipsis_after_three_lines():
-    draw = ImageDraw.Draw(Image.new("RGB", (10, 10)))
-    font = sheet._font(14)
-    lines = sheet._wrapped(draw, "word " * 100, font, 200, lines=3)
-    assert len(lines) == 3 and lines[-1].endswith("...")
-    assert max(draw.textlength(line, font) for line in lines) <= 200
-    assert sheet._wrapped(draw, "short", font, 200, lines=3) == ["short"]
-
-
 def test_a_file_replaced_since_loading_is_not_drawn_as_the_photo(judged):
     photo = judged.photos[0]
     assert isinstance(sheet._thumbnail(photo), Image.Image)

@@ -8,7 +8,7 @@ from likeness.nodes.dataset import sheet
 from likeness.nodes.dataset.curate import curate
 from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import PhotoSet
-from PIL import Image, ImageDraw
+from PIL import Image
 
 
 def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:

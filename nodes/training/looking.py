@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import runtime
 from ..files import write_whole
 from ..tensors import Conditioning
 from .divergence import Diverged, LossWatch
@@ -21,6 +20,7 @@ from .export.keys import KeyStyle, layer_keys
 from .job import Job
 from .loop import StepResult, Trainer
 from .monitor import Look, judge_for, look
+from .pictures import encode_and_unload
 from .scope import Scope
 from .stopping import Decision, decide
 
@@ -227,9 +227,7 @@ class _LearnedClip:
         """The encoding of a text."""
         if self.encoders is None:
             if tokens not in self.known:
-                self.known[tokens] = self.clip.encode_from_tokens_scheduled(
-                    self.clip.tokenize(tokens))
-                runtime.unload(self.clip.patcher)
+                self.known[tokens] = encode_and_unload(self.clip, tokens)
             return self.known[tokens]
         self.encoders.prepare()
         with Scope() as scope:

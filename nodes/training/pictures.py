@@ -66,6 +66,17 @@ def encode_text(clip: Any, text: str) -> Conditioning:
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
+def encode_and_unload(clip: Any, text: str) -> Conditioning:
+    """Encode a text and take the text encoder off the compute device.
+
+    Raises:
+        LikenessError: there is no text encoder.
+    """
+    encoded = encode_text(clip, text)
+    runtime.unload(clip.patcher)
+    return encoded
+
+
 def latent_size(vae: Any, width: int, height: int) -> tuple[int, int]:
     """Width and height of the latent of a picture; what does not fill a latent pixel is cut off.
 

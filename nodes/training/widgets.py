@@ -103,7 +103,9 @@ def adapter_extras() -> list[io.Input]:
                                  "ranks learning; leave it off below rank 32."),
         io.Float.Input("rank_dropout", default=0.0, min=0.0, max=0.9, step=0.05, optional=True,
                        tooltip="Share of the ranks that each step leaves out; 0.1 to 0.3 holds "
-                               "back learning few photos by heart."),
+                               "back learning few photos by heart. Ranks are dropped, not inputs: "
+                               "every technique and both passes of gradient checkpointing share "
+                               "that draw."),
         io.String.Input("block_ranks", default="", multiline=True, optional=True,
                         tooltip="Other ranks for some layers, one `part of the layer's path = "
                                 "rank` per line, such as `output_blocks = 32`; 0 leaves layers "

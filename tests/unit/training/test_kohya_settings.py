@@ -35,7 +35,9 @@ OTHERS = {
     "base_weights": "fp8", "tokens": TokenSettings(vectors=3, share=0.5), "rank": 12, "alpha": 4.0,
     "rank_stabilised": True, "target": "all linear", "block_ranks": "middle_block = 4",
     "rank_dropout": 0.1, "text_encoder": True, "text_rate": 0.3, "initialisation": "orthogonal",
-    "plus_ratio": 4.0, "factor": 4, "block_size": 8}
+    "plus_ratio": 4.0, "factor": 4, "block_size": 8, "constraint": 0.3}
+# A word that learns alone learns to the end.
+ALONE = {"tokens": TokenSettings(vectors=3)}
 
 
 def _made(architecture: str, recipe, class_photos: bool = True):
@@ -49,9 +51,13 @@ def _cases():
                 yield architecture.value, kind
 
 
+def _others(kind):
+    return {**OTHERS, **(ALONE if kind is TextualInversionRecipe else {})}
+
+
 def _variants(kind):
     yield kind()
-    for name, value in OTHERS.items():
+    for name, value in _others(kind).items():
         if name == "rank_dropout" and kind is OFTRecipe:
             continue  # refused
         if name in {field.name for field in dataclasses.fields(kind)}:
@@ -88,7 +94,7 @@ def test_no_changed_field_is_dropped_in_silence(architecture, kind):
         bound |= {"base_weights"}  # 4 bits become 8: a test of its own
     if kind is TextualInversionRecipe:
         bound |= {"learning_rate"}  # the word's own rate counts
-    for name, value in OTHERS.items():
+    for name, value in _others(kind).items():
         if name not in {field.name for field in dataclasses.fields(kind)} or name in bound:
             continue
         made = _made(architecture, dataclasses.replace(base, **{name: value}))

@@ -10,12 +10,16 @@ const POINTS = 600 // a longer run is thinned out, so that drawing stays cheap
 const COLOURS = { loss: "#6f9bd8", likeness: "#4fbf78", text: "#c8ccd4", frame: "#3a3f48" }
 
 function newRun() {
-  return { losses: [], looks: [], step: 0, steps: 1, smooth: null }
+  return { losses: [], looks: [], step: 0, steps: 1, smooth: null, plan: "" }
 }
 
 // A tenth of the run long, as in the picture of the finished run; single losses say little.
 function record(run, told) {
   run.steps = told.steps
+  if (told.plan) {
+    run.plan = told.plan.text
+    return
+  }
   if (told.look) {
     const likeness = told.look.likeness
     if (likeness !== null) run.looks.push([told.look.step, likeness])
@@ -60,7 +64,8 @@ function draw(ctx, node, run) {
   const loss = run.smooth === null ? "" : `  loss ${run.smooth.toFixed(4)}`
   const last = run.looks.at(-1)
   const likeness = last ? `  likeness ${last[1].toFixed(3)}` : ""
-  ctx.fillText(`step ${run.step} of ${run.steps}${loss}${likeness}`, box.x, top + 15)
+  const line = run.step ? `step ${run.step} of ${run.steps}${loss}${likeness}` : run.plan
+  ctx.fillText(line, box.x, top + 15, box.width)
   ctx.restore()
 }
 
@@ -68,7 +73,7 @@ function onTold(event) {
   const told = event.detail
   const node = app.graph.getNodeById(Number(told.node)) ?? app.graph.getNodeById(told.node)
   if (node?.type !== NODE) return
-  if (!node.likenessRun || told.step < node.likenessRun.step) node.likenessRun = newRun()
+  if (!node.likenessRun || told.plan || told.step < node.likenessRun.step) node.likenessRun = newRun()
   if (!node.likenessRoom) {
     node.likenessRoom = true
     node.setSize([node.size[0], node.size[1] + HEIGHT])

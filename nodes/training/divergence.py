@@ -8,6 +8,7 @@ the model loses there without what it has learned: what is left then is no chanc
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from .data import collate, main_captions, seeded
 
 if TYPE_CHECKING:
     from .loop import Trainer
+
+logger = logging.getLogger("likeness")
 
 # One step's loss says little, since noise levels differ between steps. Means of so many steps
 # differ by a factor of two or three by chance; a model that predicts nothing but noise is beyond
@@ -111,6 +114,8 @@ class HarmWatch:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        # Of the last measurement; a run goes on from what was measured before it was stored.
+        self._measured, self._sound = trainer.step, True
         self._known: dict[float, tuple[float, float]] = {}  # place -> losses before, of nothing
 
     def due(self, step: int) -> bool:
@@ -125,7 +130,8 @@ class HarmWatch:
         """
         found = self.measure()
         mean = statistics.fmean(harm.share for harm in found)
-        if mean <= _MOST_HARM:
+        self._measured, self._sound = self.trainer.step, mean <= _MOST_HARM
+        if self._sound:
             return
         worst = max(found, key=lambda harm: harm.share)
         now = f"{worst.loss:.3g}" if math.isfinite(worst.loss) else "no number"
@@ -133,6 +139,20 @@ class HarmWatch:
             f"Training has made the model worse by step {self.trainer.step} (photo {worst.photo}; "
             f"noise level {worst.sigma:.3g}: its loss is {now}, was {worst.before:.3g} before "
             f"training, and predicting nothing loses {worst.nothing:.3g}); lower the learning rate")
+
+    @property
+    def known(self) -> bool:
+        """Whether the model was measured after the last finished step."""
+        return self._measured == self.trainer.step
+
+    def passes(self) -> bool:
+        """Whether the model as it stands may be kept; measures only where that is not known."""
+        if not self.known:
+            try:
+                self.check()
+            except Diverged as err:
+                logger.warning("%s; this state is not kept.", err)
+        return self._sound
 
     def measure(self) -> list[Harm]:
         """Losses at every fixed photo and noise level, as they are now."""

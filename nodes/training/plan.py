@@ -167,15 +167,31 @@ def check_fits(plan: MemoryPlan, available: int) -> None:
         LikenessError: it does not fit; the text names the cheapest change that would.
     """
     if plan.resident > available:
-        raise LikenessError(f"This run takes {plan.resident / 2**30:.1f} GB beside the model's "
-                            f"weights, of {available / 2**30:.1f} GB. "
-                            f"{cheapest_change(plan, available)}")
+        raise LikenessError(f"This run takes {_gb(plan.resident)} beside the model's weights, of "
+                            f"{_gb(available)}. {cheapest_change(plan, available)}")
 
 
-def out_of_memory(trainer: Trainer) -> str:
-    """What to tell a user whose run found no memory, with the cheapest change that would help."""
-    return (f"Memory ran out at step {trainer.step + 1}; what was learned up to step "
-            f"{trainer.step} is kept. {_less(trainer)}")
+def plan_text(plan: MemoryPlan, available: int) -> str:
+    """One sentence on what a run will take of a device's memory, its largest parts first."""
+    parts = sorted(plan.as_dict().items(), key=lambda part: -part[1])
+    named = ", ".join(f"{name.replace('_', ' ')} {_gb(size)}" for name, size in parts
+                      if name != "total" and size > 0)
+    streamed = ("; frozen weights that find no room are brought in as they are needed"
+                if plan.total > available else "")
+    return f"Training takes about {_gb(plan.total)} of {_gb(available)}: {named}{streamed}."
+
+
+def _gb(size: int) -> str:
+    return f"{size / 2**30:.1f} GB"
+
+
+def out_of_memory(trainer: Trainer, kept: str) -> str:
+    """What to tell a user whose run found no memory, with the cheapest change that would help.
+
+    Args:
+        kept: what is not lost.
+    """
+    return f"Memory ran out at step {trainer.step + 1}; {kept}. {_less(trainer)}"
 
 
 def out_of_memory_beside(trainer: Trainer, doing: str, kept: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,12 +13,14 @@ from typing import Any
 from ..errors import LikenessError
 from ..files import forget_partials, write_whole
 from .job import ANEW, Job, differences
+from .looking import Watch
 from .loop import Trainer
 from .state import read_state, write_state
 
 logger = logging.getLogger("likeness")
 
 WRITE_SHARE = 20.0  # seconds of training for each second of writing states
+STATE_SECONDS = 300.0  # of training that a power loss may cost, however long a step takes
 
 
 class Saved:
@@ -29,7 +30,8 @@ class Saved:
         self.job, self.key, self.inputs = job, key, inputs
         self.path = job.work_folder / f"{key[:16]}.state"
         self.step = 0  # of the state on disk
-        self._written, self._took = -math.inf, 0.0  # when the last write ended, and its seconds
+        self._written, self._took = time.monotonic(), 0.0  # end of the last write, its seconds
+        self._held = 0, 0  # steps and looks that the state on disk has
 
     @property
     def note(self) -> Path:
@@ -59,35 +61,49 @@ class Saved:
             return None
         trainer.restore(state)
         self.step = state.step
+        self._held = state.step, len(state.extra.get("watch", {}).get("looks", ()))
         logger.info("Training of %s goes on after step %d.", self.job.name, state.step)
         return state.extra
 
-    @property
-    def due(self) -> bool:
-        """Whether a write is worth its time; a whole model's state takes a minute and more."""
-        return time.monotonic() - self._written >= WRITE_SHARE * self._took
+    def due(self, regular: bool) -> bool:
+        """Whether to write a state: at a regular step or when the last one is old.
 
-    def write(self, trainer: Trainer, **extra: Any) -> None:
+        Both only where it is worth its time; a whole model's state takes a minute and more.
+        """
+        since = time.monotonic() - self._written
+        return (regular or since >= STATE_SECONDS) and since >= WRITE_SHARE * self._took
+
+    def write(self, trainer: Trainer, watch: Watch) -> None:
         """Store the run as it stands after the last finished step.
 
         Raises:
             LikenessError: the disk is full or the folder cannot be written; the old state stays.
         """
         started = time.monotonic()
-        write_state(self.path, trainer.state(self.key, **extra))
+        write_state(self.path, trainer.state(self.key, watch=watch.state()))
         note = {"name": self.job.name, "step": trainer.step, "inputs": self.inputs}
         write_whole(self.note, lambda partial: partial.write_text(json.dumps(note)))
-        self.step = trainer.step
+        self.step, self._held = trainer.step, (trainer.step, len(watch.looks))
         self._written, self._took = time.monotonic(), time.monotonic() - started
 
-    def keep(self, trainer: Trainer, **extra: Any) -> None:
-        """Store the run on its way out, if it stands between two steps."""
+    def keep(self, trainer: Trainer, watch: Watch) -> None:
+        """Store the run on its way out, if it stands between two steps and is not stored so."""
         if trainer.step == 0 or not trainer.whole:
             return
+        if self._held == (trainer.step, len(watch.looks)) and self.path.exists():
+            return
         try:
-            self.write(trainer, **extra)
+            self.write(trainer, watch)
         except LikenessError as err:  # the reason for the end is what the user must read
             logger.warning("%s", err)
+
+    def kept(self, nothing: str = "nothing was kept") -> str:
+        """What of the run is on disk, for a sentence that says why it has ended.
+
+        Args:
+            nothing: what to say where there is no state.
+        """
+        return f"what was learned up to step {self.step} is kept" if self.step else nothing
 
     def delete(self) -> None:
         """Forget the run; what it made is in its files."""

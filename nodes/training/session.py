@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .identity_loss import IdentityLoss, target_of
 from .job import Job, Outcome, check, run_inputs, run_key, without_files
 from .looking import Watch, history_path
 from .loop import StepResult, Trainer
+from .memory import MemoryPlan
 from .monitor import Look
 from .plan import check_fits, free_bytes, out_of_memory, out_of_memory_beside
 from .report import report
@@ -34,7 +36,8 @@ STATE_EVERY = 50  # steps between states on disk
 
 def run(job: Job, on_step: Callable[[StepResult], None],
         on_look: Callable[[Look], None] = lambda look: None,
-        on_picture: Callable[[int, np.ndarray], None] = lambda done, pixels: None) -> Outcome:
+        on_picture: Callable[[int, np.ndarray], None] = lambda done, pixels: None,
+        on_plan: Callable[[MemoryPlan, int], None] = lambda plan, free: None) -> Outcome:
     """Train, save and prove what a recipe makes; an earlier run of the same inputs is not repeated.
 
     One that was interrupted goes on where it stopped; of a finished one the files are loaded.
@@ -44,6 +47,7 @@ def run(job: Job, on_step: Callable[[StepResult], None],
             kept on disk.
         on_look: told each look of the monitor.
         on_picture: told each picture of a look as it is made, and how many there are so far.
+        on_plan: told before the first step what the run will take, and the bytes that there are.
 
     Raises:
         LikenessError: inputs that cannot train, an unfinished run with other inputs, a loss that
@@ -66,7 +70,8 @@ def run(job: Job, on_step: Callable[[StepResult], None],
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
         figures = report(job, trainer, made, key, told, plan, reused=True)
         return _outcome(made, told, {**figures, "history": str(history_path(job, key))})
-    check_fits(plan, free_bytes(trainer))
+    free = free_bytes(trainer)
+    check_fits(plan, free)
     products.check_names(job, trainer)
     products.check_folders(job)
     saved = Saved(job, run_key(learned), learned)
@@ -74,16 +79,30 @@ def run(job: Job, on_step: Callable[[StepResult], None],
         extra = saved.restore(trainer) or {}
         started_at = trainer.step
         watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
+    watch.write_history(key)  # the plan; the steps follow when they are done
+    on_plan(plan, free)
     _train(trainer, saved, watch, on_step, on_look, on_picture)
-    saved.keep(trainer, watch=watch.state())  # in case that saving fails
-    with _short_of_memory(trainer, "the result was saved and proven",
-                          f"what was learned up to step {saved.step} is kept on disk, and the same "
-                          "inputs save it without training that again"):
-        told = watch.told()
-        made = products.save(job, trainer, key, told)
+    saved.keep(trainer, watch)  # in case that saving fails
+    made, told = _save(job, trainer, key, saved, watch)
     saved.delete()
     figures = report(job, trainer, made, key, told, plan, watch.seconds_per_step, started_at)
     return _outcome(made, told, {**figures, "history": str(watch.write_history(key))}, watch.looks)
+
+
+def _save(job: Job, trainer: Trainer, key: str, saved: Saved,
+          watch: Watch) -> tuple[products.Products, dict[str, Any]]:
+    """Save and prove the result; return it and what its files tell of the run."""
+    kept = saved.kept() + (" on disk, and the same inputs save it without training that again"
+                           if saved.step else "")
+    with _short_of_memory(trainer, "the result was saved and proven", kept):
+        told = watch.told()
+        try:
+            return products.save(job, trainer, key, told), told
+        except LikenessError as err:
+            if saved.step == trainer.step:
+                raise
+            raise LikenessError(f"{err} Its last state could not be written either: the same "
+                                f"inputs go on after step {saved.step}.") from err
 
 
 def make_trainer(job: Job) -> Trainer:
@@ -134,7 +153,7 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
             look = watch.look(on_picture)
             if look is not None:
                 on_look(look)
-                saved.write(trainer, watch=watch.state())
+                saved.write(trainer, watch)
             if watch.over or trainer.step >= trainer.recipe.steps:
                 return
             until = watch.next_look
@@ -142,27 +161,51 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                 for result in steps:
                     watch.record(result)
                     ends = result.step == until or watch.out_of_time
-                    stored = result.step == trainer.recipe.steps or (
-                        result.step % STATE_EVERY == 0 and saved.due)
+                    stored = result.step == trainer.recipe.steps or saved.due(
+                        result.step % STATE_EVERY == 0)
                     if ends or stored or harm.due(result.step):
                         harm.check()  # before a lost model takes the place of a good state
                     if stored:
-                        saved.write(trainer, watch=watch.state())
-                    on_step(result)
+                        saved.write(trainer, watch)
+                    try:
+                        on_step(result)
+                    except BaseException:  # here the model is ready to be measured
+                        _keep(trainer, saved, watch, harm, nullcontext())
+                        raise
                     if ends:
                         break
     except (Diverged, NotANumber) as err:  # its state would only go on getting worse
         if saved.step == 0 and isinstance(err, NotANumber):
-            saved.keep(trainer, watch=watch.state())
-        kept = (f"what was learned up to step {saved.step} is kept" if saved.step else
-                "nothing was worth keeping")
-        raise type(err)(f"{err} ({kept}).") from err
+            _keep(trainer, saved, watch, harm, trainer.attached())
+        raise type(err)(f"{err} ({saved.kept('nothing was worth keeping')}).") from err
     except runtime.OutOfMemory as err:
-        saved.keep(trainer, watch=watch.state())
-        raise LikenessError(out_of_memory(trainer)) from err
+        traceback.clear_frames(err.__traceback__)  # they hold what the step had filled memory with
+        _keep(trainer, saved, watch, harm, trainer.attached())
+        raise LikenessError(out_of_memory(trainer, saved.kept())) from err
     except BaseException:  # whatever ends the run, a cancel above all, what was learned stays
-        saved.keep(trainer, watch=watch.state())
+        _keep(trainer, saved, watch, harm, trainer.attached())
         raise
+
+
+def _keep(trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch,
+          attached: AbstractContextManager[None]) -> None:
+    """Store the run on its way out, unless it has made its model worse since the last measurement.
+
+    Args:
+        attached: in which the model can be measured.
+    """
+    if not trainer.whole:
+        return
+    try:
+        with nullcontext() if harm.known else attached:
+            sound = harm.passes()
+    except runtime.Interrupted:
+        raise
+    except Exception as err:  # the reason for the end is what the user must read
+        logger.warning("The state after step %d could not be measured (%s).", trainer.step, err)
+        sound = saved.step == 0  # else the last measured one is on disk
+    if sound:
+        saved.keep(trainer, watch)
 
 
 def _outcome(made: products.Products, told: Mapping[str, Any], figures: Mapping[str, Any],

@@ -157,3 +157,25 @@ def test_uniform_levels_cover_the_whole_table_evenly():
     drawn = draw_sigmas(sampling, LoRARecipe(), 20000, torch.Generator().manual_seed(4))
     quarters = torch.bucketize(drawn, sampling.sigmas[[250, 500, 750]]).bincount(minlength=4)
     assert (quarters / 20000 - 0.25).abs().max() < 0.02
+
+
+def test_levels_of_a_table_follow_the_density_over_its_whole_length():
+    sampling = training_models.make_model("sd15").model.model_sampling
+    drawn = draw_sigmas(sampling, LoRARecipe(timesteps="logit-normal"), 20000,
+                        torch.Generator().manual_seed(4))
+    places = torch.searchsorted(sampling.sigmas, drawn) / len(sampling.sigmas)
+    wanted = torch.randn(20000, generator=torch.Generator().manual_seed(4)).sigmoid()
+    assert (places - wanted).abs().max() < 2e-3
+
+
+def test_no_flow_level_is_so_low_that_an_error_is_divided_by_nothing():
+    sampling = training_models.make_model("sd3").model.model_sampling
+    drawn = draw_sigmas(sampling, LoRARecipe(logit_mean=-60.0, shift=1.0), 8, torch.Generator())
+    assert drawn.tolist() == pytest.approx([1e-4] * 8)
+
+
+def test_the_shift_by_resolution_takes_the_place_of_a_shift_that_is_set():
+    sampling = training_models.make_model("flux").model.model_sampling
+    drawn = [draw_sigmas(sampling, LoRARecipe(shift_by_resolution=True, shift=shift), 8,
+                         torch.Generator().manual_seed(4), 1024) for shift in (0.0, 5.0)]
+    assert torch.equal(*drawn)

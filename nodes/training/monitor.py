@@ -1,13 +1,9 @@
 """Looks at a run: sample pictures from fixed seeds, and how like the person they are.
 
 Two numbers belong together. Likeness is the similarity to photos that never train; copy-paste
-says by how much a picture is closer to one training photo than real photos of the person are:
-
-    copy(g) = max(0, max_r s(g, r) - own),    own = median_p max_{r != p} s(p, r)
-
-with g the picture, r the training photos, p all photos of the person and s the recogniser's
-similarity. Real photos of one person are far from equal (a median cosine near 0.46,
-https://arxiv.org/abs/2510.14975), so what goes beyond their own nearness is a copied photo.
+says by how much a picture is nearer to one training photo than to what the person looks like
+elsewhere, by the formula that scores use. Real photos of one person are far from equal (a median
+cosine near 0.46, https://arxiv.org/abs/2510.14975), so that likeness alone is best for a copy.
 """
 
 from __future__ import annotations
@@ -24,6 +20,7 @@ import numpy as np
 from ..errors import FaceNotFoundError, LikenessError
 from ..faces import backends, embed
 from ..faces.centre import robust_centre
+from ..faces.copying import copy_paste
 from ..faces.detect import find_faces
 from ..images import read_photo
 from ..sockets import Subject
@@ -96,7 +93,13 @@ class Judge:
     held_out: bool  # whether the centre is that of photos that never train
     training: np.ndarray  # (N, D) of the photos that train
     names: tuple[str, ...]  # of these
-    own: float | None  # similarity of a real photo to the nearest other; None: only one photo
+    others: np.ndarray  # (M, D) of the photos that never train; of those that do without any
+
+
+    def copy_paste(self, row: np.ndarray, place: int) -> float | None:
+        """Copy-paste of an embedding (D,) and the training photo at a place; None: it is all."""
+        others = self.others if self.held_out else np.delete(self.others, place, axis=0)
+        return copy_paste(row, others, self.training[place]) if len(others) else None
 
     @property
     def measured(self) -> str:
@@ -213,12 +216,9 @@ def judge_for(subject: Subject, backend: str = "dlib") -> Judge:
     rows = embed.subject_embeddings(subject, backend)
     count = len(subject.references)
     held_out = rows[count:]
-    own = [_nearest(row, np.delete(rows[:count], index, axis=0) if index < count else rows[:count],
-                    backend)[0]
-           for index, row in enumerate(rows) if index >= count or count > 1]
     return Judge(backend, robust_centre(held_out if len(held_out) else rows, backend),
                  len(held_out) > 0, rows[:count], tuple(photo.name for photo in subject.references),
-                 statistics.median(own) if own else None)
+                 held_out if len(held_out) else rows)
 
 
 def look(model: Any, clip: Any, vae: Any, subject: Subject, monitor: Monitor, step: int,
@@ -270,7 +270,7 @@ def _judged(pixels: np.ndarray, judge: Judge) -> Shot:
     except FaceNotFoundError:
         return Shot("", 0, NOT_SCOREABLE, len(faces))
     nearest, place = _nearest(row, judge.training, judge.backend)
-    copy = None if judge.own is None else max(0.0, nearest - judge.own)
+    copy = judge.copy_paste(row, place)
     likeness = embed.similarity(row, judge.centre, judge.backend)
     return Shot("", 0, SCORED, len(faces), _rounded(likeness), _rounded(nearest),
                 judge.names[place], _rounded(copy))

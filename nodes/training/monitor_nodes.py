@@ -60,9 +60,10 @@ class TrainingMonitorNode(io.ComfyNode):
                              tooltip="Steps before which likeness does not end the run; raise it "
                                      "when runs end before anything was learned."),
                 io.Float.Input("copy_limit", default=rule.copy_limit, min=0.0, max=1.0, step=0.01,
-                               tooltip="Copy-paste beyond which a state is not chosen: similarity "
-                                       "to one training photo beyond that of real photos to each "
-                                       "other. 0 sets no limit; 0.1 is strict."),
+                               tooltip="Copy-paste beyond which a state is not chosen: near 0 it "
+                                       "is as near to the nearest training photo as to others of "
+                                       "the person, 1 is that photo. 0 sets no limit; 0.2 is "
+                                       "strict."),
                 io.Float.Input("minutes", default=rule.minutes, min=0.0, max=10**5, step=1.0,
                                tooltip="Minutes of training after which the run ends, with the "
                                        "best state so far. 0 sets no limit."),

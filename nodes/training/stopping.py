@@ -44,7 +44,7 @@ class Mark:
 
     step: int  # finished steps; 0: before training
     likeness: float | None  # median of the pictures that could be scored; None: there are none
-    copy: float | None  # median copy-paste, 0 or more; None: it could not be measured
+    copy: float | None  # median copy-paste, 1: a training photo; None: it could not be measured
     scored: int  # pictures with a face that could be compared
     pictures: int
 
@@ -135,11 +135,14 @@ def _since_rise(marks: Sequence[Mark], rule: StopRule) -> tuple[list[Mark], Mark
 
 
 def _copy_rise(before: Mark | None, after: Sequence[Mark]) -> tuple[float, float] | None:
-    """Copy-paste where likeness last rose, and the middle of the looks since."""
+    """Copy-paste where likeness last rose, and the middle of the looks since.
+
+    Below 0 nothing is copied, and a rise there says nothing.
+    """
     values = [mark.copy for mark in after if mark.counts and mark.copy is not None]
     if before is None or before.copy is None or not values:
         return None
-    return before.copy, statistics.median(values)
+    return max(0.0, before.copy), max(0.0, statistics.median(values))
 
 
 def _every_look_copies(best: Mark, rule: StopRule, marks: Sequence[Mark]) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.backends import backend
+from likeness.nodes.faces.copying import copy_paste
 from likeness.nodes.faces.embed import similarity
 from likeness.nodes.images import resize
 from likeness.nodes.scoring import copying as copies
 from likeness.nodes.scoring import judges
 from likeness.nodes.scoring.axes import measure_axes
 from likeness.nodes.scoring.calibration import calibrate
-from likeness.nodes.scoring.copying import copy_paste
 from likeness.nodes.scoring.diversity import chance_margin, correlations, vendi
 from likeness.nodes.scoring.references import nearness, own_spread
 from likeness.nodes.scoring.score import Score, score_pictures, yardstick

@@ -132,7 +132,8 @@ def test_one_end_is_written_once(tmp_path, written):
 
 def test_a_look_at_the_end_is_added_to_the_state_and_nothing_else_is_written(tmp_path, written,
                                                                             monkeypatch):
-    made = Judge("dlib", np.zeros(128), True, np.zeros((1, 128)), ("a.jpg",), 0.5)
+    made = Judge("dlib", np.zeros(128), True, np.zeros((1, 128)), ("a.jpg",),
+                 np.zeros((1, 128)))
     monkeypatch.setattr(looking, "judge_for", lambda subject, backend: made)
     session.run(_job(tmp_path, monitor=dataclasses.replace(LOOKS, every=6)), jobs.ignore)
     assert written == [6, 6]  # before the look and with it

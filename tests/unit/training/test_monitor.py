@@ -15,6 +15,8 @@ from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.embed import embed_photo, similarity
 from likeness.nodes.images import read_photo
+from likeness.nodes.scoring.copying import copying, originals
+from likeness.nodes.scoring.score import score_pictures, yardstick
 from likeness.nodes.sockets import Photo, Subject
 from likeness.nodes.training import curve, monitor, pictures
 from likeness.nodes.training.monitor import Monitor, judge_for, judged
@@ -91,31 +93,34 @@ def test_without_held_out_photos_likeness_is_to_all_and_says_so(shown, photos):
 def test_a_copy_of_a_training_photo_is_told_from_another_photo_of_the_person(shown, of_obama):
     copied, real = _look([shown["obama"]], of_obama), _look([shown["obama3"]], of_obama)
     assert copied.shots[0].nearest == 1.0 and copied.shots[0].nearest_photo == "obama.jpg"
-    assert copied.copy == pytest.approx(1.0 - of_obama.own, abs=1e-3) and copied.copy > 0.2
-    assert real.copy == pytest.approx(0.0, abs=1e-4)
+    assert copied.copy == pytest.approx(1.0, abs=1e-3)
+    assert real.copy == pytest.approx(-1.0, abs=1e-3)  # it is the held-out photo
 
 
 def test_a_stranger_copies_nothing(shown, of_obama):
     seen = _look([shown["astronaut"], shown["biden"]], of_obama)
-    assert seen.copy == 0.0 and seen.likeness < 0.35
+    assert abs(seen.copy) < 0.3 and seen.likeness < 0.35
 
 
-def test_the_own_nearness_is_the_median_over_all_photos_of_the_person(photos):
-    chosen = [photos["obama"], photos["obama3"], photos["biden"]]
-    rows = [embed_photo(photo) for photo in (*chosen, photos["biden2"])]
-    judge = judge_for(_subject(chosen, [photos["biden2"]]))
+def test_copying_is_measured_as_scores_measure_it(shown, photos):
+    subject = _subject([photos["obama"], photos["biden"]], [photos["obama3"], photos["biden2"]])
+    seen, = _look([shown["biden"][:, ::-1].copy()], judge_for(subject)).shots
+    score, = score_pictures([shown["biden"][:, ::-1].copy()], yardstick(subject, "dlib"))
+    found = copying(shown["biden"][:, ::-1].copy(), score, originals(yardstick(subject, "dlib")))
+    assert seen.nearest_photo == found.nearest == "biden.jpg"
+    assert seen.copy == pytest.approx(found.copy_paste, abs=1e-4) and seen.copy > 0.5
 
-    def nearest(place, others):
-        return max(similarity(rows[place], rows[other]) for other in others)
 
-    values = [nearest(0, (1, 2)), nearest(1, (0, 2)), nearest(2, (0, 1)), nearest(3, (0, 1, 2))]
-    assert judge.own == pytest.approx(float(np.median(values)), abs=1e-5)
+def test_without_held_out_photos_a_copy_is_told_by_the_other_training_photos(shown, photos):
+    judge = judge_for(_subject([photos["obama"], photos["obama3"]], []))
+    copied, = _look([shown["obama"]], judge).shots
+    assert copied.copy == pytest.approx(1.0, abs=1e-3)
 
 
 def test_with_one_photo_in_all_copying_is_not_measured(shown, photos):
     judge = judge_for(_subject([photos["obama"]], []))
     seen = _look([shown["obama"]], judge)
-    assert judge.own is None and seen.copy is None and seen.likeness == 1.0
+    assert seen.copy is None and seen.likeness == 1.0
 
 
 def test_a_picture_without_a_face_has_a_status_and_no_number(shown, of_obama):

@@ -43,6 +43,11 @@ def test_a_peak_without_rising_copy_paste_has_twice_the_patience():
                                "6 looks; copy-paste did not rise.")
 
 
+def test_copy_paste_that_rises_below_0_copies_nothing():
+    marks = _marks([0.30, 0.53] + [0.52] * 6, [-0.4, -0.3] + [-0.2, -0.1, -0.05, 0.0, 0.0, 0.0])
+    assert _stops_at(marks) == 1600 and decide(marks, RULE).why is Why.LEVEL
+
+
 def test_one_look_that_copies_is_chance():
     assert _stops_at(_marks([0.3, 0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0.3, 0])) is None
 

@@ -26,7 +26,8 @@ def _as_the_executor_runs_prompts():
 
 @pytest.fixture(autouse=True)
 def _a_judge_without_photos(monkeypatch):
-    made = Judge("dlib", np.zeros(128), True, np.zeros((1, 128)), ("a.jpg",), 0.5)
+    made = Judge("dlib", np.zeros(128), True, np.zeros((1, 128)), ("a.jpg",),
+                 np.zeros((1, 128)))
     monkeypatch.setattr(looking, "judge_for", lambda subject, backend: made)
 
 

@@ -1,0 +1,26 @@
+"""Copy-paste by its published formula, the same for a training run's looks and for scores."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def copy_paste(generated: np.ndarray, targets: np.ndarray, reference: np.ndarray) -> float:
+    """MultiID-Bench's copy-paste measure, averaged over the targets (T, D).
+
+    (angle(g, t) - angle(g, r)) / angle(t, r), angles being the arccos of cosines, with g the
+    generated face, t another real photo and r the reference; 0 where t and r are one
+    (WithAnyone, arXiv 2510.14975). Above 0 the picture is nearer to the reference than to what the
+    person looks like elsewhere; 1 is the reference itself.
+    """
+    values = []
+    for target in targets:
+        apart = _angle(target, reference)
+        values.append(0.0 if apart < 1e-6 else (
+            _angle(generated, target) - _angle(generated, reference)) / apart)
+    return float(np.mean(values))
+
+
+def _angle(a: np.ndarray, b: np.ndarray) -> float:
+    cosine = a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12)
+    return float(np.arccos(np.clip(cosine, -1.0, 1.0)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,14 @@ def test_a_panel_hears_every_step_and_every_look(looked):
     assert [len(look["shots"]) for look in looks] == [2, 2]
 
 
+def test_a_panel_hears_what_a_run_will_take_before_its_first_step(looked):
+    run, train, _, events = looked
+    plan, *others = [event for event in events if "plan" in event or "step" in event]
+    assert plan["plan"]["bytes"] == report(run, train)["memory_plan"]
+    assert plan["plan"]["text"].startswith("Training takes about ") and plan["plan"]["free"] > 0
+    assert len(others) == 4 and all("step" in event for event in others)
+
+
 def test_a_time_limit_ends_a_run_and_keeps_what_it_learned(host, training):
     prompt = training()
     monitor = prompt.add("LikenessTrainingMonitor", **{**LOOK, "every": 0, "minutes": 0.02})
@@ -132,7 +141,14 @@ def test_options_of_all_three_nodes_reach_the_run(host, training, architecture):
     wanted = {"loss": "huber", "outside_weight": 0.5, "class_word_weight": 1.0,
               "identity_snr": 0.0, "accumulate": 2, "ema": 0.5, "base_weights": "fp8"}
     assert {name: told["recipe"][name] for name in wanted} == wanted
-    assert told["steps"] == 3
+    history = json.loads(Path(told["history"]).read_text())
+    assert history["plan"] == told["memory_plan"] and len(history["steps"]) == 3
+    for step in history["steps"]:
+        assert {"photo", "outside", "class word", "identity"} <= step["terms"].keys()
+    # At the second step what was learned has begun to change background and class.
+    assert all(history["steps"][1]["terms"][name] > 0
+               for name in ("outside", "class word", "identity"))
+    assert told["seconds_with_identity"] > 0 and told["seconds_without_identity"] is None
 
 
 @pytest.mark.parametrize(("architecture", "kind"), [("sd15", "LoRA"), ("flux", "LoRA"),
@@ -157,6 +173,7 @@ def test_a_set_is_written_for_sd_scripts(host, training, architecture, kind):
 
 
 REFUSED = {  # what is wrong -> recipe, its inputs, Train's inputs, what is said
+    "a second word": ("TextualInversion", {}, {"pivotal": True}, "teaches a word alone; connect"),
     "a word without CLIP": ("TextualInversion", {}, {"clip": None}, "This run needs `clip`"),
     "a checkpoint without VAE": ("DreamBooth", {}, {"vae": None}, "This run needs `vae`"),
     "a text encoder without CLIP": ("LoRA", {"text_encoder": True}, {"clip": None}, "needs `clip`"),
@@ -177,6 +194,8 @@ def test_what_cannot_train_is_one_sentence_of_the_node(host, training, case):
     inputs = dict(inputs)
     prompt = training(inputs.pop("architecture", "sd15"))
     recipe = prompt.recipe(kind, **{**changed, "steps": inputs.pop("steps", 3)})
+    if inputs.pop("pivotal", False):
+        recipe = prompt.add("LikenessPivotalRecipe", recipe=recipe)
     train = prompt.train(recipe, **{"name": case.replace(" ", "-"), **inputs})
     given = prompt.graph.prompt[train.id]["inputs"]
     for name in [name for name, value in given.items() if value is None]:
@@ -194,8 +213,17 @@ def test_a_rate_at_which_everything_bursts_stops_and_keeps_the_last_good_state(h
     prompt = training("sd15", subject_name="burst")
     recipe = prompt.recipe("LoRA", learning_rate=1.0, alpha=1024.0, steps=200)
     prompt.train(recipe)
-    with pytest.raises(FailedPrompt, match="`Train` failed: .*[Ll]ower the learning rate"):
+    with pytest.raises(FailedPrompt, match="`Train` failed: .*[Ll]ower the learning "
+                                           "rate") as caught:
         host.run(prompt.graph.prompt)
+    notes = [json.loads(note.read_text()) for note in
+             (host.output / "likeness" / "burst" / "training").glob("*.json")]
+    kept = re.search(r"learned up to step (\d+) is kept", str(caught.value))
+    if kept is None:
+        assert "nothing was worth keeping" in str(caught.value) and notes == []
+    else:
+        assert [note["step"] for note in notes] == [int(kept[1])]
+    assert not list((host.output / "loras").glob("burst*"))
 
 
 def test_another_persons_training_set_is_refused(host, training):

@@ -23,7 +23,8 @@ _TELL = """async told => {
         return count
     }
     return {losses: run?.losses.length ?? 0, looks: run?.looks.length ?? 0, step: run?.step,
-            height: node.size[1], blue: drawn([111, 155, 216]), green: drawn([79, 191, 120])}
+            plan: run?.plan, height: node.size[1],
+            blue: drawn([111, 155, 216]), green: drawn([79, 191, 120])}
 }"""
 
 
@@ -45,6 +46,16 @@ def test_the_training_node_draws_loss_and_likeness_as_they_come(page):
              for step, value in ((20, 0.4), (40, 0.6), (45, None))]
     seen = page.evaluate(_TELL, looks)
     assert seen["looks"] == 2 and seen["green"] > 20
+
+
+def test_the_memory_plan_stands_on_the_node_until_the_first_step(page):
+    _load(page)
+    text = "Training takes about 5.1 GB of 24.0 GB."
+    told = {"node": "7", "name": "ann", "steps": 100, "plan": {"text": text, "bytes": {}}}
+    seen = page.evaluate(_TELL, [_step(9, 1.0), told])
+    assert (seen["plan"], seen["step"], seen["losses"]) == (text, 0, 0)
+    seen = page.evaluate(_TELL, [_step(1, 1.0)])
+    assert seen["step"] == 1 and seen["losses"] == 1
 
 
 def test_a_second_run_starts_a_new_curve_and_other_nodes_are_left_alone(page):

@@ -18,7 +18,8 @@ def _start(technique, module, rank, **fields):
 
 def test_factors_of_hadamard_products_are_spread_as_lycoris_spreads_them():
     layer = _start("loha", make_linear(inputs=600, outputs=500), 8)
-    spreads = [float(getattr(layer, name).detach().std()) for name in ("w1_a", "w1_b", "w2_a", "w2_b")]
+    spreads = [float(getattr(layer, name).detach().std())
+               for name in ("w1_a", "w1_b", "w2_a", "w2_b")]
     assert spreads == pytest.approx([0.1, 1.0, 0.0, 1.0], rel=0.05)
 
 

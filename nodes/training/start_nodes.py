@@ -54,9 +54,10 @@ class TokenStartNode(io.ComfyNode):
                                             "encoder, CLIP-ViT-L for clip_l or CLIP-ViT-bigG for "
                                             "SDXL's clip_g."),
                 PhotoSetType.Input("known_people", optional=True,
-                                   tooltip="For known faces: curated photos of people whom the "
-                                           "model knows, their names as file names, such as "
-                                           "`jane doe 2.jpg`."),
+                                   tooltip="For known faces: photos of people whom the model "
+                                           "knows, their names as file names, such as `jane doe "
+                                           "2.jpg`; through Curate Photos with max_distance 1.5, "
+                                           "which otherwise keeps one person alone."),
             ],
             outputs=[
                 TokenStartType.Output(display_name="token_start",

@@ -114,8 +114,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     base = ROOT / ".host" / "test"
     folder = tmp_path_factory.mktemp("host")
     link_folder(ROOT, base / "custom_nodes" / "comfyui-likeness")
-    link_folder(ROOT / "launcher" / "tiny_architectures",
-                base / "custom_nodes" / "tiny_architectures")
+    for small in ("tiny_architectures", "tiny_vision"):
+        link_folder(ROOT / "launcher" / small, base / "custom_nodes" / small)
     models = tiny_models.make(COMFYUI, base / "models")
     folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
                                                                 "user")))

@@ -8,7 +8,7 @@ import uuid
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_graphs import PHOTOS, Training, files, report
+from training_graphs import ARCHITECTURES, PHOTOS, Training, files, report
 
 from launcher import sample_photos
 
@@ -18,10 +18,10 @@ ADAPTERS = {
     "DoRA": {"learning_rate": 0.02}, "LoHa": {"learning_rate": 0.1},
     "LoKr": {"learning_rate": 0.05}, "OFT": {"learning_rate": 0.02},
 }
-FURTHER = [("sdxl", "LoKr", {"text_encoder": True}), ("sdxl", "DoRA", {}),
-           ("sd3", "QLoRA", {"base_weights": "fp8"}), ("sd3", "OFT", {}),
-           ("flux", "LoHa", {}), ("flux", "LoRA", {"text_encoder": True}), ("flux", "QLoRA", {})]
-CASES = [("sd15", kind, {}) for kind in ADAPTERS] + FURTHER
+CHANGED = {("sdxl", "LoKr"): {"text_encoder": True}, ("flux", "LoRA"): {"text_encoder": True},
+           ("sdxl", "QLoRA"): {"base_weights": "fp8"}, ("sd3", "QLoRA"): {"base_weights": "fp8"}}
+CASES = [(architecture, kind, CHANGED.get((architecture, kind), {}))
+         for architecture in ARCHITECTURES for kind in ADAPTERS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,7 +84,7 @@ def test_an_adapter_trains_and_every_way_to_its_file_draws_the_same(
     assert torch.equal(trained, applied) and torch.equal(trained, core)
 
 
-@pytest.mark.parametrize("architecture", ["sd15", "sd3"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_dreambooths_checkpoint_is_loaded_by_cores_loader(host, training, place, architecture):
     prompt = training(architecture)
     recipe = prompt.recipe("DreamBooth", learning_rate=1e-3)
@@ -108,7 +108,33 @@ def test_dreambooths_checkpoint_is_loaded_by_cores_loader(host, training, place,
     assert (core - trained).norm() < 0.01 * (trained - plain).norm()
 
 
-@pytest.mark.parametrize("architecture", ["sd15", "sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("architecture", ["sdxl", "flux"])
+def test_dreambooth_and_a_word_that_learn_together_are_loaded_by_core(host, training, place,
+                                                                      architecture):
+    prompt = training(architecture)
+    booth = prompt.recipe("DreamBooth", learning_rate=1e-3)
+    recipe = prompt.add("LikenessPivotalRecipe", recipe=booth, token_learning_rate=0.3)
+    train = prompt.train(recipe, save_to="models/loras", name=f"{place}/{architecture}_both")
+    prompt.draw("plain", prompt.checkpoint(0), prompt.checkpoint(1))
+    prompt.draw("trained", train(0), train(5), train(6))
+    run = host.run(prompt.graph.prompt)
+    made = files(report(run, train))
+    assert made.keys() == {"checkpoint", "embedding"}
+
+    loaded = training(architecture)
+    checkpoint = loaded.add("CheckpointLoaderSimple",
+                            ckpt_name=f"{place}/{made['checkpoint'].name}")
+    word = f"embedding:{made['embedding'].stem}"
+    loaded.draw("both", checkpoint(0), checkpoint(1), word)
+    loaded.draw("no word", checkpoint(0), checkpoint(1), "person")
+    again = host.run(loaded.graph.prompt)
+    trained, plain = (prompt.latent(host, run, what) for what in ("trained", "plain"))
+    both, no_word = (loaded.latent(host, again, what) for what in ("both", "no word"))
+    whole = (trained - plain).norm()
+    assert (both - trained).norm() < 0.01 * whole < (no_word - trained).norm()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_new_word_is_found_by_cores_prompts_and_by_apply_trained(host, training, place,
                                                                    architecture):
     prompt = training(architecture)
@@ -135,7 +161,8 @@ def test_a_new_word_is_found_by_cores_prompts_and_by_apply_trained(host, trainin
     assert torch.equal(trained, prompt.latent(host, run, "applied"))
 
 
-@pytest.mark.parametrize(("architecture", "kind"), [("sd15", "LoRA"), ("sdxl", "LoHa")])
+@pytest.mark.parametrize(("architecture", "kind"), [
+    ("sd15", "LoRA"), ("sdxl", "LoHa"), ("sd3", "LoKr"), ("flux", "DoRA")])
 def test_apply_trained_finds_both_files_of_a_pivotal_run(host, training, architecture, kind):
     prompt = training(architecture)
     checkpoint = prompt.checkpoint
@@ -157,22 +184,28 @@ def test_apply_trained_finds_both_files_of_a_pivotal_run(host, training, archite
     assert differ(trained, prompt.latent(host, run, "word"))
 
 
-@pytest.mark.parametrize("architecture", ["sd15", "flux"])
-def test_class_photos_train_beside_the_person(host, training, architecture):
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_class_photos_or_the_class_word_train_beside_the_person(host, training, architecture):
     prompt = training(architecture)
     others = prompt.add("LikenessClassPhotos", model=prompt.checkpoint(0), count=2,
                         clip=prompt.checkpoint(1), vae=prompt.checkpoint(2), width=128,
                         height=128, steps=1, subject=prompt.subject)
-    recipe = prompt.recipe("LoRA", learning_rate=1e-3)
-    alone = prompt.train(recipe, name="alone")
-    train = prompt.train(recipe, name="with class", class_photos=others)
+    recipe = prompt.recipe("LoRA", learning_rate=ADAPTERS["LoRA"]["learning_rate"])
+    word = prompt.recipe("LoRA", learning_rate=ADAPTERS["LoRA"]["learning_rate"],
+                         options=prompt.add("LikenessObjectiveOptions", class_word_weight=1.0))
+    trains = [prompt.train(recipe, name="alone"),
+              prompt.train(recipe, name="with class", class_photos=others),
+              prompt.train(word, name="with class word")]
     run = host.run(prompt.graph.prompt)
     made = report(run, others)
     assert made["made"] + made["reused"] == 2 and made["class_noun"] == "person"
     assert len(run.files(others.id, "temp")) == 2
-    told, without = report(run, train), report(run, alone)
-    assert (told["class_photos"], without["class_photos"]) == (2, 0)
-    assert told["first_loss"] != without["first_loss"]
+    alone, photos, kept = (report(run, train) for train in trains)
+    assert [told["class_photos"] for told in (alone, photos, kept)] == [0, 2, 0]
+    assert photos["first_loss"] > alone["first_loss"]
+    # What has learned nothing yet has changed nothing of the class word.
+    assert kept["first_loss"] == alone["first_loss"]
+    assert kept["final_loss"] != alone["final_loss"]
 
 
 @pytest.mark.parametrize(("architecture", "adapter"), [
@@ -213,6 +246,23 @@ def test_a_lora_of_every_key_style_is_applied_by_core(host, training, place, arc
     loaded = training(architecture)
     loader = loaded.add("LoraLoaderModelOnly", model=loaded.checkpoint(0),
                         lora_name=f"{place}/{file.name}")
+    loaded.draw("loaded", loader(0), loaded.checkpoint(1))
+    core = loaded.latent(host, host.run(loaded.graph.prompt), "loaded")
+    assert torch.equal(prompt.latent(host, run, "trained"), core)
+
+
+def test_the_preset_for_eight_gigabytes_trains_over_fp8_weights(host, training, place):
+    prompt = training("sdxl")
+    preset = prompt.add("LikenessRecipePreset", model=prompt.checkpoint(0), preset="SDXL 8 GB",
+                        steps=3, training_set=prompt.photos)
+    train = prompt.train(preset, save_to="models/loras", name=f"{place}/small_card")
+    prompt.draw("trained", train(0), train(5))
+    run = host.run(prompt.graph.prompt)
+    told = report(run, train)
+    assert (told["method"], told["recipe"]["base_weights"], told["steps"]) == ("qlora", "fp8", 3)
+    loaded = training("sdxl")
+    loader = loaded.add("LoraLoaderModelOnly", model=loaded.checkpoint(0),
+                        lora_name=f"{place}/{files(told)['lora'].name}")
     loaded.draw("loaded", loader(0), loaded.checkpoint(1))
     core = loaded.latent(host, host.run(loaded.graph.prompt), "loaded")
     assert torch.equal(prompt.latent(host, run, "trained"), core)

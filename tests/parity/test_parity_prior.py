@@ -82,10 +82,9 @@ def _weights(fields, prediction, steps):
 
 
 @pytest.mark.parametrize(("name", "prediction", "fields"), [
-    ("sd15", "eps", NONE), ("sd15", "eps", {"min_snr": 5.0}),
-    ("sdxl", "v", NONE), ("sdxl", "v", {"min_snr": 5.0}),
-    ("sd3", "flow", NONE), ("sd3", "flow", {"weighting": "cosmap"}),
-    ("flux", "flow", NONE), ("flux", "flow", {"weighting": "sigma sqrt"})])
+    ("sd15", "eps", NONE), ("sd15", "eps", {"min_snr": 0.1}),
+    ("sdxl", "v", {"min_snr": 5.0}), ("sd3", "flow", {"weighting": "cosmap"}),
+    ("flux", "flow", NONE)])
 def test_class_photos_add_their_mean_error_weighted_as_the_persons(
         name, prediction, fields, drawn, monkeypatch, tmp_path):
     sets = [training_models.make_training_set(tmp_path / part, name, SIZES, seed=seed)
@@ -98,7 +97,9 @@ def test_class_photos_add_their_mean_error_weighted_as_the_persons(
         batch, sigmas, noise = drawn[kind]
         steps = _steps(trainer, prediction, sigmas)
         error = squared_error(twin, prediction, batch, steps, noise)
-        expected[kind] = masked_loss(error, batch, _weights(fields, prediction, steps), background)
+        weights = _weights(fields, prediction, steps)
+        assert fields is NONE or (weights - 1).abs().max() > 0.1  # or they would show nothing
+        expected[kind] = masked_loss(error, batch, weights, background)
     loss = expected["photo_terms"] + WEIGHT * expected["class_terms"]
     loss.backward()
     assert result.terms == {
@@ -110,7 +111,7 @@ def test_class_photos_add_their_mean_error_weighted_as_the_persons(
 
 
 @pytest.mark.parametrize(("name", "prediction", "fields"), [
-    ("sd15", "eps", {"min_snr": 5.0}), ("sdxl", "v", {"min_snr": 5.0}),
+    ("sd15", "eps", {"min_snr": 0.1}), ("sdxl", "v", {"min_snr": 5.0}),
     ("sd3", "flow", {"weighting": "cosmap"}), ("flux", "flow", NONE)])
 def test_the_class_word_costs_what_the_adapter_changes_of_it(name, prediction, fields, drawn,
                                                              monkeypatch, tmp_path):

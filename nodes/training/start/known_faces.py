@@ -42,8 +42,8 @@ def known_people(photos: PhotoSet) -> dict[str, list[Photo]]:
         found.setdefault(name, []).append(photo)
     if len(found) < 2:
         raise LikenessError(f"`known_people` holds {len(found)} people in photos that were kept; "
-                            "give at least two, through Curate Photos, with their names as file "
-                            "names.")
+                            "give at least two, with their names as file names, through Curate "
+                            "Photos with `max_distance` 1.5, below which it keeps one person.")
     return found
 
 

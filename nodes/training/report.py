@@ -6,13 +6,18 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from ..sockets import EMPTY
 from . import objectives
+from .export.rounding import coarsest_format
 from .identity_loss import RECOGNISER
 from .job import Job
 from .loop import Trainer
 from .memory import MemoryPlan
 from .products import Products
+
+_WORTH_SAYING = 0.1  # error of loading a result back, of what training changed
 
 
 def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[str, Any],
@@ -57,7 +62,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "loss_by_noise": said["loss_by_noise"],  # mean by quarter of the levels, clean to noise
         "likeness": said["looks"],
         "memory_plan": plan.as_dict(),
-        "warnings": _warnings(job),
+        "warnings": _warnings(job, trainer, made),
         "min_snr": recipe.min_snr if objectives.uses_min_snr(trainer.sampling, recipe) else None,
         "precision": str(trainer.dtype).removeprefix("torch."),
         "reload_error": round(made.reload_error, 6),  # relative to what training changed
@@ -69,9 +74,17 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
     }
 
 
-def _warnings(job: Job) -> list[str]:
+def _warnings(job: Job, trainer: Trainer, made: Products) -> list[str]:
     """What makes the figures say less than they seem to."""
     found = []
+    if made.reload_error > _WORTH_SAYING:
+        held = coarsest_format(trainer.base.diffusion_model.parameters())
+        coarse = torch.finfo(held).bits == 8
+        remedy = "load the model with 16-bit weights for pictures, or train" if coarse else "train"
+        found.append(f"Loaded back, the result differs from what was trained by "
+                     f"{made.reload_error:.0%} of what training changed, because ComfyUI adds it "
+                     f"to weights stored as {str(held).removeprefix('torch.')} and rounds them "
+                     f"again; {remedy} until the change is larger than that rounding.")
     if job.recipe.identity_weight > 0 and job.monitor is not None and (
             job.monitor.backend == RECOGNISER):
         found.append(f"The recogniser {RECOGNISER} both taught this run and judged it, so its "

@@ -17,6 +17,7 @@ from ..scope import Scope
 from ..text.encoders import TextEncoders
 from ..text.host_clip import plain, with_embeddings
 from ..text.tokens import TokenRows, write_embedding_name
+from .rounding import coarsest_format
 
 # What files of a CLIP-L alone have been named since the first textual inversion.
 _ALONE = "emb_params"
@@ -183,6 +184,4 @@ def flat(conditioning: Any) -> torch.Tensor:
 
 def coarsest(text: TextEncoders) -> float:
     """The rounding of the encoders' stored weights, relative; patches are added to these."""
-    kinds = {weight.dtype for weight in text.network.parameters()
-             if weight.dtype.is_floating_point}
-    return max(torch.finfo(kind).eps for kind in kinds)
+    return torch.finfo(coarsest_format(text.network.parameters())).eps

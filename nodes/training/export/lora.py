@@ -20,6 +20,7 @@ from ..adapters.layer import AdapterLayer
 from ..denoise import probe
 from ..loop import Trainer
 from .keys import is_text_key
+from .rounding import coarsest_format
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -111,7 +112,9 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
     runtime.load_models([patched])
     reloaded = probe(patched, trainer.samples[0])
     change, error = float((live - before).norm()), float((reloaded - live).norm())
-    coarsest = max(torch.finfo(kind).eps for kind in (trainer.dtype, _weight_type(model)))
+    held = coarsest_format(trainer.base.diffusion_model.get_submodule(name).weight
+                           for name in trainer.adapters.layers)
+    coarsest = max(torch.finfo(kind).eps for kind in (trainer.dtype, held))
     if error > _TOLERANCE[stored] * change + _ROUNDINGS * coarsest * float(live.norm()):
         raise LikenessError(f"{path.name} gives another picture than the trained adapter (error "
                             f"{error:.3g} of a change of {change:.3g}). Please report this model.")
@@ -138,8 +141,3 @@ def _difference(patched: Any, model: Any, key: str, weight: torch.Tensor) -> tor
     """What the host's loader adds to a weight: one patch, or one for each part of a fused layer."""
     patches = patched.patches.get(key, [])[len(model.patches.get(key, [])):]
     return comfy.lora.calculate_weight(patches, weight.clone(), key) - weight
-
-
-def _weight_type(model: Any) -> torch.dtype:
-    dtype = model.model.get_dtype()
-    return dtype if dtype.is_floating_point else torch.float32

@@ -1,8 +1,24 @@
-"""Rounding that keeps small changes on average, where rounding to the nearest would lose them."""
+"""The number formats that weights are stored in, and rounding that keeps small changes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
+from torch import nn
+
+_QUANTISED = torch.float8_e4m3fn  # what the host's own quantised tensors hold
+
+
+def coarsest_format(weights: Iterable[torch.Tensor]) -> torch.dtype:
+    """The stored number format with the largest rounding; float32 without floating weights.
+
+    The host's quantised tensors call themselves what they are computed in.
+    """
+    kinds = {weight.dtype if type(weight) in (torch.Tensor, nn.Parameter) else _QUANTISED
+             for weight in weights}
+    return max((kind for kind in kinds if kind.is_floating_point),
+               key=lambda kind: torch.finfo(kind).eps, default=torch.float32)
 
 
 def round_evenly(value: torch.Tensor, dtype: torch.dtype,

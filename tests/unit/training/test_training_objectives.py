@@ -157,6 +157,8 @@ def test_uniform_levels_cover_the_whole_table_evenly():
     drawn = draw_sigmas(sampling, LoRARecipe(), 20000, torch.Generator().manual_seed(4))
     quarters = torch.bucketize(drawn, sampling.sigmas[[250, 500, 750]]).bincount(minlength=4)
     assert (quarters / 20000 - 0.25).abs().max() < 0.02
+    # A schedule that ends in pure noise is only learned if that end is drawn.
+    assert drawn.min() == sampling.sigmas[0] and drawn.max() == sampling.sigmas[-1]
 
 
 def test_levels_of_a_table_follow_the_density_over_its_whole_length():

@@ -15,7 +15,7 @@ from .host import ROOT, Host
 from .photos import list_photos, require_loader, upload_photos
 from .progress import Progress
 from .refusals import Prompt
-from .results import fetch, reported_paths
+from .results import fetch, reported_folders, reported_paths
 from .workflows import load_workflow, read_settings, require_inputs, with_settings
 from .writing import require_folder
 
@@ -92,6 +92,8 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         prompt = with_settings(prompt, {f"{node}.folder": folder for node in loaders})
     run = run_with_progress(client, prompt)
     say(f"Done in {run.seconds:.1f} s.")
+    for path in reported_folders(run):
+        say(f"A folder that stays on the server: {path}")
     if request.out is None:
         say("Files in the server's output folder:")
         for file in run.files():

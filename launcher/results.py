@@ -30,6 +30,15 @@ def reported_paths(run: Run) -> tuple[str, ...]:
     return tuple(dict.fromkeys(path for path in found if re.search(r"[\\/]", path)))
 
 
+def reported_folders(run: Run) -> tuple[str, ...]:
+    """The folders that nodes name in their JSON, such as an exported set, as whole paths on the
+    server.
+    """
+    named = [report.get("folder") for report in _reports(run)]
+    return tuple(dict.fromkeys(path for path in named if isinstance(path, str)
+                               and re.match(r"/|[A-Za-z]:[\\/]|\\\\", path)))
+
+
 def _named(report: dict[str, Any]) -> Iterator[str]:
     files = report.get("files")  # of Train: kind -> path
     named = [*(files.values() if isinstance(files, dict) else ()), *map(report.get, _REPORTED)]

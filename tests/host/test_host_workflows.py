@@ -6,19 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from training_graphs import SMALL
 
 from launcher import sample_photos
 from launcher.refusals import FailedPrompt
 from launcher.workflows import load_workflow, with_settings
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
-# Small models and sizes; everything else is as in the files that users run.
-SMALL = {
-    "photos.folder": "samples", "prepare.resolution": 128, "preset.steps": 4,
-    "class_photos.count": 2, "class_photos.width": 128, "class_photos.height": 128,
-    "class_photos.steps": 2, "monitor.every": 2, "monitor.pictures": 2, "monitor.steps": 2,
-    "canvas.width": 128, "canvas.height": 160, "canvas.batch_size": 2, "sample.steps": 2,
-}
 
 
 @pytest.fixture(scope="module")

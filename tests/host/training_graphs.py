@@ -20,6 +20,13 @@ from launcher.websocket import ConnectionClosed, WebSocket
 Link = Callable[..., list[Any]]
 PHOTOS = ("01_portrait.jpg", "02_outdoors.jpg", "04_window_light.jpg")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")
+# Small models and sizes for the workflow files; everything else is as users run them.
+SMALL = {
+    "photos.folder": "samples", "prepare.resolution": 128, "preset.steps": 4,
+    "class_photos.count": 2, "class_photos.width": 128, "class_photos.height": 128,
+    "class_photos.steps": 2, "monitor.every": 2, "monitor.pictures": 2, "monitor.steps": 2,
+    "canvas.width": 128, "canvas.height": 160, "canvas.batch_size": 2, "sample.steps": 2,
+}
 FEW = {"steps": 3, "precision": "float32"}  # of every recipe here
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from contextlib import closing
 
@@ -99,6 +100,15 @@ def test_as_many_class_photos_of_one_shape_join_each_batch_and_every_one_comes(t
         item.photo for item in class_set.items}
     for result in results:
         assert result.terms.keys() == {"photo", "class"} and result.terms["class"] > 0
+
+
+def test_class_photos_need_no_second_captions_where_the_class_word_is_kept(tmp_path):
+    photos = training_models.make_training_set(tmp_path, "flux")
+    named = dataclasses.replace(photos, items=tuple(
+        dataclasses.replace(item, class_key="caption 0") for item in photos.items))
+    trainer = Trainer(training_models.make_model("flux"), named,
+                      LoRARecipe(rank=2, class_word_weight=1.0), seed=2, class_set=photos)
+    assert len(trainer.class_samples) == 3
 
 
 def test_each_step_leaves_out_ranks_of_its_own(tmp_path):

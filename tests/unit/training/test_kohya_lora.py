@@ -1,71 +1,67 @@
-"""LoRA files as sd-scripts write them, through the host's loader and ours."""
+"""Files as sd-scripts and LyCORIS write them, through the host's loader and Apply Trained's."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import comfy.sd
+import kohya_files
 import pytest
+import text_models
 import torch
 import training_models
 from likeness.nodes import runtime
-from likeness.nodes.training.export.lora import apply_lora, read_lora
+from likeness.nodes.training.trained import apply_trained
 from safetensors.torch import save_file
 
-RANK, ALPHA = 4, 1.0
-_UNETS = {"sd15": "Transformer2DModel", "sdxl": "SpatialTransformer"}
+NAMES = pytest.mark.parametrize("name", training_models.ARCHITECTURES)
+LOADERS = pytest.mark.parametrize("stock", [True, False], ids=["stock", "ours"])
 
 
-def _networks(name: str) -> dict[str, torch.Size]:
-    """Layer names and weight shapes as sd-scripts give them: SD1 trains on diffusers' UNet, SDXL
-    on one with the original names.
-    """
-    if name == "sdxl":
-        network = training_models.make_model(name).model.diffusion_model
-    else:
-        diffusers = pytest.importorskip("diffusers")
-        network = diffusers.UNet2DConditionModel(
-            sample_size=16, block_out_channels=(32, 64, 128, 128), cross_attention_dim=64,
-            attention_head_dim=4)
-    layers = {}
-    for path, module in network.named_modules():
-        if type(module).__name__ == _UNETS[name]:
-            for child, layer in module.named_modules():
-                weight = getattr(layer, "weight", None)
-                if child and weight is not None and weight.ndim > 1:
-                    layers[f"lora_unet_{path}.{child}".replace(".", "_")] = weight.shape
-    return layers
-
-
-def _file(name: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
-    """A half-precision file with alpha, and each layer's difference in float32."""
-    generator = torch.Generator().manual_seed(2)
-    tensors, wanted = {}, {}
-    for key, shape in _networks(name).items():
-        down = 0.1 * torch.randn(RANK, *shape[1:], generator=generator)
-        up = 0.1 * torch.randn(shape[0], RANK, *(1 for _ in shape[2:]), generator=generator)
-        tensors |= {f"{key}.lora_down.weight": down.half(), f"{key}.lora_up.weight": up.half(),
-                    f"{key}.alpha": torch.tensor(ALPHA).half()}
-        product = up.half().float().flatten(1) @ down.half().float().flatten(1)
-        wanted[key] = (ALPHA / RANK) * product.reshape(shape)
+def _load(stock: bool, model, clip, tensors, folder):
     path = folder / "theirs.safetensors"
     save_file(tensors, str(path), {"ss_network_module": "networks.lora"})
-    return path, wanted
-
-
-@pytest.mark.parametrize("name", list(_UNETS))
-@pytest.mark.parametrize("stock", [True, False], ids=["stock", "ours"])
-def test_a_lora_of_sd_scripts_loads_with_every_key_and_its_alpha(name, stock, tmp_path, caplog):
-    model = training_models.make_model(name)
-    before = training_models.weights(model)
-    path, wanted = _file(name, tmp_path)
     if stock:
-        patched, _ = comfy.sd.load_lora_for_models(model, None, runtime.load_weights(path), 1.0, 0)
-    else:
-        patched = apply_lora(model, read_lora(path)[0], 1.0)
+        return comfy.sd.load_lora_for_models(model, clip, runtime.load_weights(path), 1.0, 1.0)
+    applied = apply_trained(model, clip, path, None, 1.0, 1.0)
+    return applied.model, applied.clip
+
+
+def _assert_loaded(patcher, before: Mapping[str, torch.Tensor],
+                   changes: Mapping[str, torch.Tensor]) -> None:
+    assert set(patcher.patches) == set(changes) and len(changes) > 5
+    runtime.load_models([patcher])
+    now = patcher.model.state_dict()
+    for key, wanted in changes.items():
+        found = now[key].float() - before[key].float()
+        assert (found - wanted).norm() < 2e-3 * wanted.norm(), key
+    others = before.keys() - changes.keys()
+    assert all(torch.equal(now[key], before[key]) for key in others)
+
+
+@NAMES
+@LOADERS
+def test_a_lora_of_sd_scripts_changes_the_layers_that_it_names(name, stock, tmp_path, caplog):
+    model, clip = training_models.make_model(name), text_models.make_clip(name, tmp_path)
+    before = training_models.weights(model)
+    words = {key: value.clone() for key, value in clip.cond_stage_model.state_dict().items()}
+    tensors, changes = kohya_files.make(kohya_files.network_layers(name, model))
+    text, of_text = kohya_files.make(kohya_files.text_layers(name, clip), seed=3)
+    patched, encoder = _load(stock, model, clip, {**tensors, **text}, tmp_path)
     assert not [row for row in caplog.records if "not loaded" in row.getMessage()]
-    assert len(patched.patches) == len(wanted) > 10
-    runtime.load_models([patched])
-    now = patched.model.state_dict()
-    gains = sorted(float((now[key] - before[key]).norm()) for key in patched.patches)
-    assert gains == pytest.approx(sorted(float(part.norm()) for part in wanted.values()), rel=1e-3)
+    _assert_loaded(patched, before, changes)
+    _assert_loaded(encoder.patcher, words, of_text)
+
+
+@pytest.mark.parametrize("name", ["sdxl", "flux"])
+@pytest.mark.parametrize("algorithm", list(kohya_files.ALGORITHMS))
+@LOADERS
+def test_a_file_of_lycoris_changes_the_layers_as_its_modules_would(name, algorithm, stock,
+                                                                   tmp_path, caplog):
+    model, clip = training_models.make_model(name), text_models.make_clip(name, tmp_path)
+    before = training_models.weights(model)
+    tensors, changes = kohya_files.make(kohya_files.network_layers(name, model),
+                                        kohya_files.ALGORITHMS[algorithm])
+    patched, _ = _load(stock, model, clip, tensors, tmp_path)
+    assert not [row for row in caplog.records if "not loaded" in row.getMessage()]
+    _assert_loaded(patched, before, changes)

@@ -87,7 +87,7 @@ def _looks(axes: Any, looks: Sequence[Mapping[str, Any]]) -> None:
     if blind:
         axes.scatter(blind, [0] * len(blind), marker="x", color=FAINT, label="nothing scored",
                      transform=axes.get_xaxis_transform(), clip_on=False)
-    axes.set_ylabel("similarity")
+    axes.set_ylabel("likeness, copy-paste")
     axes.set_xlabel("step")
 
 

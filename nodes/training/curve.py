@@ -92,7 +92,7 @@ def _draw_looks(axes: Any, looks: Sequence[Look]) -> None:
     blind = [look.step for look in looks if look.likeness is None]
     if blind:
         axes.scatter(blind, [0] * len(blind), marker="x", color="black", label="nothing scored")
-    axes.set_ylabel("similarity")
+    axes.set_ylabel("likeness, copy-paste")
 
 
 def _draw_quarters(axes: Any, quarters: Sequence[float | None]) -> None:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,15 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
                       cpu=True, arguments=["--disable-api-nodes"],
                       environment={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}) as running:
         yield RunningHost(Client(running.url), models, base, folder)
+
+
+@pytest.fixture(scope="module")
+def place(host: RunningHost) -> Iterator[str]:
+    """A folder of a module's own below the host's model folders, which outlive a session."""
+    name = f"likeness_{uuid.uuid4().hex[:8]}"
+    yield name
+    for kind in ("loras", "embeddings", "checkpoints", "diffusion_models"):
+        shutil.rmtree(host.base / "models" / kind / name, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
-
 import pytest
 import torch
 from training_graphs import PHOTOS, Training, files, report
@@ -13,15 +10,6 @@ from launcher import sample_photos
 
 # Core's loader prints this whenever it reads a checkpoint.
 READ = "model weight dtype"
-
-
-@pytest.fixture(scope="module")
-def place(host):
-    """A folder of these tests' own below the host's model folders, which outlive a session."""
-    name = f"likeness_{uuid.uuid4().hex[:8]}"
-    yield name
-    for kind in ("loras", "checkpoints"):
-        shutil.rmtree(host.base / "models" / kind / name, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

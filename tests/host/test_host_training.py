@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
-
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -29,15 +26,6 @@ def photos(host):
     """Three photos of one person in the server's input folder."""
     made = sample_photos.write(host.input / "all_samples")
     return host.copy_photos([made[name] for name in PHOTOS], "training")
-
-
-@pytest.fixture(scope="module")
-def place(host):
-    """A folder of these tests' own below the host's model folders, which outlive a session."""
-    name = f"likeness_{uuid.uuid4().hex[:8]}"
-    yield name
-    for kind in ("loras", "embeddings", "checkpoints"):
-        shutil.rmtree(host.base / "models" / kind / name, ignore_errors=True)
 
 
 @pytest.fixture

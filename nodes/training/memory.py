@@ -133,11 +133,11 @@ def cheapest_change(plan: MemoryPlan, free_bytes: int) -> str:
             needed = _without_idle(plan, taken, change.part, free_bytes)
             after = _with(plan, needed).total
             texts = " and ".join(part.text for part in needed.values())
-            return (f"{texts[0].upper()}{texts[1:]}: that takes {_gb(after)} instead of "
-                    f"{_gb(plan.total)}, of {_gb(free_bytes)} free.")
+            return (f"{texts[0].upper()}{texts[1:]}: that takes {gigabytes(after)} instead of "
+                    f"{gigabytes(plan.total)}, of {gigabytes(free_bytes)} free.")
     return (f"No setting makes this run fit: with every saving it would still take "
-            f"{_gb(_with(plan, taken).total)}, of {_gb(free_bytes)} free; train a smaller model or "
-            "use a GPU with more memory.")
+            f"{gigabytes(_with(plan, taken).total)}, of {gigabytes(free_bytes)} free; "
+            "train a smaller model or use a GPU with more memory.")
 
 
 def _changes(plan: MemoryPlan) -> Iterator[_Change]:
@@ -185,5 +185,6 @@ def _without_idle(plan: MemoryPlan, taken: Mapping[str, _Change], last: str,
     return needed
 
 
-def _gb(size: int) -> str:
+def gigabytes(size: int) -> str:
+    """Bytes as a message says them."""
     return f"{size / 2 ** 30:.1f} GB"

@@ -95,7 +95,6 @@ class Judge:
     names: tuple[str, ...]  # of these
     others: np.ndarray  # (M, D) of the photos that never train; of those that do without any
 
-
     def copy_paste(self, row: np.ndarray, place: int) -> float | None:
         """Copy-paste of an embedding (D,) and the training photo at a place; None: it is all."""
         others = self.others if self.held_out else np.delete(self.others, place, axis=0)

@@ -16,7 +16,8 @@ from .adapters.layer import weight_shape
 from .adapters.lora import LoRALayer
 from .adapters.targets import target_layers
 from .data import Sample, seeded
-from .memory import ACTIVATIONS, DECODING, MemoryPlan, cheapest_change
+from .export.rounding import stored_bytes
+from .memory import ACTIVATIONS, DECODING, MemoryPlan, cheapest_change, gigabytes
 from .recipes.base import Recipe
 from .recipes.fields import Target
 
@@ -65,9 +66,9 @@ def _plan(base: Any, recipe: Recipe, samples: Sequence[Sample], shapes: Shapes, 
              if frozen.is_linear(module) or frozen.is_conv(module)]
     largest = max(samples, key=lambda sample: sample.latent.numel())
     return MemoryPlan(
-        stored_bytes=sum(weight.nbytes for weight in weights),
+        stored_bytes=sum(map(stored_bytes, weights)),
         code_parameters=sum(weight.numel() for weight in large),
-        code_stored_bytes=sum(weight.nbytes for weight in large),
+        code_stored_bytes=sum(map(stored_bytes, large)),
         learned_shapes=shapes,
         sampling_bytes=int(base.memory_required([1, *largest.latent.shape])),
         resolution=round(math.sqrt(math.prod(largest.item.bucket))),
@@ -167,22 +168,20 @@ def check_fits(plan: MemoryPlan, available: int) -> None:
         LikenessError: it does not fit; the text names the cheapest change that would.
     """
     if plan.resident > available:
-        raise LikenessError(f"This run takes {_gb(plan.resident)} beside the model's weights, of "
-                            f"{_gb(available)}. {cheapest_change(plan, available)}")
+        raise LikenessError(f"This run takes {gigabytes(plan.resident)} beside the model's "
+                            f"weights, of {gigabytes(available)}. "
+                            f"{cheapest_change(plan, available)}")
 
 
 def plan_text(plan: MemoryPlan, available: int) -> str:
     """One sentence on what a run will take of a device's memory, its largest parts first."""
     parts = sorted(plan.as_dict().items(), key=lambda part: -part[1])
-    named = ", ".join(f"{name.replace('_', ' ')} {_gb(size)}" for name, size in parts
+    named = ", ".join(f"{name.replace('_', ' ')} {gigabytes(size)}" for name, size in parts
                       if name != "total" and size > 0)
     streamed = ("; frozen weights that find no room are brought in as they are needed"
                 if plan.total > available else "")
-    return f"Training takes about {_gb(plan.total)} of {_gb(available)}: {named}{streamed}."
-
-
-def _gb(size: int) -> str:
-    return f"{size / 2**30:.1f} GB"
+    return (f"Training takes about {gigabytes(plan.total)} of {gigabytes(available)}: "
+            f"{named}{streamed}.")
 
 
 def out_of_memory(trainer: Trainer, kept: str) -> str:

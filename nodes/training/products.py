@@ -35,7 +35,12 @@ class Products:
     model: Any
     clip: Any
     tensors: Mapping[str, torch.Tensor]  # of the LoRA file; empty without one
-    reload_error: float  # the worst of all files, relative to what training changed
+    reload_errors: Mapping[str, float]  # part -> what of it is lost when it is loaded back
+
+    @property
+    def reload_error(self) -> float:
+        """The worst of them."""
+        return max(self.reload_errors.values(), default=0.0)
 
 
 def kinds(job: Job) -> tuple[str, ...]:
@@ -206,21 +211,21 @@ def _take_over_lora(job: Job, trainer: Trainer, tensors: Mapping[str, torch.Tens
 
 
 def _proven(job: Job, trainer: Trainer, files: Mapping[str, Path]) -> Products:
-    """Load the files through the host and compare them with what the trainer holds."""
-    model, clip, tensors, errors = job.model, job.clip, {}, [0.0]
+    """Load the files through the host and compare them with what the trainer holds.
+
+    A LoRA's two halves are parts of their own: each is added to other weights.
+    """
+    model, clip, tensors, errors = job.model, job.clip, {}, {}
     if "lora" in files:
         tensors, _ = lora.read_lora(files["lora"])
-        model, error = lora.check_file(files["lora"], job.model, trainer)
-        errors.append(error)
+        model, errors["lora"] = lora.check_file(files["lora"], job.model, trainer)
         if trainer.text is not None and trainer.text.encoders.adapters is not None:
-            clip, error = text_lora.check_text(tensors, clip, trainer.text.encoders,
-                                               files["lora"].name)
-            errors.append(error)
+            clip, errors["text lora"] = text_lora.check_text(
+                tensors, clip, trainer.text.encoders, files["lora"].name)
     if "checkpoint" in files:
-        errors.append(checkpoint.check_checkpoint(files["checkpoint"], trainer))
+        errors["checkpoint"] = checkpoint.check_checkpoint(files["checkpoint"], trainer)
         model = checkpoint.tuned(job.model, trainer.adapters)
     if "embedding" in files:
-        clip, error = embedding.check_embedding(files["embedding"], clip, trainer.text.encoders,
-                                                job.training_set.items[0].caption)
-        errors.append(error)
-    return Products(files, model, clip, tensors, max(errors))
+        clip, errors["embedding"] = embedding.check_embedding(
+            files["embedding"], clip, trainer.text.encoders, job.training_set.items[0].caption)
+    return Products(files, model, clip, tensors, errors)

@@ -25,6 +25,7 @@ from torch import nn
 from .. import runtime
 from ..errors import LikenessError
 from . import frozen
+from .export.rounding import is_packed, stored_bytes
 from .recipes.fields import BaseWeights
 from .scope import Scope
 
@@ -204,10 +205,10 @@ def device_bytes(patcher: Any, network: nn.Module, kind: BaseWeights,
                 continue
             if codes and name == "weight":
                 total += _code_bytes(parameter.shape, kind)
-            elif f"{path}.{name}" in patcher.patches and parameter.element_size() == 1:
-                total += 4 * parameter.numel()
+            elif f"{path}.{name}" in patcher.patches:
+                total += _copy_format(parameter).itemsize * parameter.numel()
             else:
-                total += parameter.nbytes
+                total += stored_bytes(parameter)
         total += sum(buffer.nbytes for buffer in module._buffers.values() if buffer is not None)
     return total
 
@@ -272,8 +273,17 @@ def _is_large(module: nn.Module) -> bool:
 
 def _is_small_already(patcher: Any, key: str, module: nn.Module, kind: BaseWeights) -> bool:
     """Whether fp8 would gain nothing over the format that the weight is stored in."""
-    return (kind is BaseWeights.FP8 and module.weight.element_size() == 1
+    return (kind is BaseWeights.FP8 and _is_coded(module.weight)
             and key not in patcher.patches)
+
+
+def _is_coded(parameter: torch.Tensor) -> bool:
+    return is_packed(parameter) or parameter.element_size() == 1
+
+
+def _copy_format(parameter: torch.Tensor) -> torch.dtype:
+    """The number format of a parameter's patched copy, which is never rounded to codes again."""
+    return torch.float32 if _is_coded(parameter) else parameter.dtype
 
 
 def _stored(patcher: Any, module: nn.Module, name: str, key: str) -> torch.Tensor:
@@ -286,7 +296,7 @@ def _patched(patcher: Any, module: nn.Module, name: str, key: str,
              device: torch.device) -> torch.Tensor:
     """A parameter's patched value in float32, a tensor of its own."""
     stored = _stored(patcher, module, name, key).to(device)
-    if type(stored) not in (torch.Tensor, nn.Parameter):  # the host's quantised kind
+    if is_packed(stored):
         stored = stored.dequantize()
     value = stored.to(torch.float32, copy=True)
     scale = getattr(module, "scale_weight", None)
@@ -308,12 +318,11 @@ def _copy_small(scope: Scope, patcher: Any, path: str, module: nn.Module, device
         if name == "scale_weight" and f"{path}.weight" in patcher.patches:
             copy = torch.ones_like(parameter, device=device)  # the patched weight is scaled already
         elif key in patcher.patches:
-            copy = _patched(patcher, module, name, key, device)
-            copy = copy.to(parameter.dtype if parameter.element_size() > 1 else torch.float32)
+            copy = _patched(patcher, module, name, key, device).to(_copy_format(parameter))
         else:
             copy = _stored(patcher, module, name, key).to(device, copy=True)
         scope.swap_parameter(module, name, copy)
-        taken += copy.nbytes
+        taken += stored_bytes(copy)
     for name, buffer in list(module._buffers.items()):
         if buffer is not None:
             scope.swap_buffer(module, name, buffer.detach().to(device, copy=True))

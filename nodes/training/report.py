@@ -76,15 +76,8 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
 
 def _warnings(job: Job, trainer: Trainer, made: Products) -> list[str]:
     """What makes the figures say less than they seem to."""
-    found = []
-    if made.reload_error > _WORTH_SAYING:
-        held = coarsest_format(trainer.base.diffusion_model.parameters())
-        coarse = torch.finfo(held).bits == 8
-        remedy = "load the model with 16-bit weights for pictures, or train" if coarse else "train"
-        found.append(f"Loaded back, the result differs from what was trained by "
-                     f"{made.reload_error:.0%} of what training changed, because ComfyUI adds it "
-                     f"to weights stored as {str(held).removeprefix('torch.')} and rounds them "
-                     f"again; {remedy} until the change is larger than that rounding.")
+    found = [_reload_warning(part, error, trainer)
+             for part, error in made.reload_errors.items() if error > _WORTH_SAYING]
     if job.recipe.identity_weight > 0 and job.monitor is not None and (
             job.monitor.backend == RECOGNISER):
         found.append(f"The recogniser {RECOGNISER} both taught this run and judged it, so its "
@@ -93,3 +86,24 @@ def _warnings(job: Job, trainer: Trainer, made: Products) -> list[str]:
         found.append("One photo shows one pose and one light, and both are learned with the face; "
                      "add photos.")
     return found
+
+
+def _reload_warning(part: str, error: float, trainer: Trainer) -> str:
+    """What loading a part back costs, and why where that is known."""
+    if part == "lora":
+        owner, network, adapters = "model", trainer.base.diffusion_model, trainer.adapters
+        formats = [trainer.dtype]
+    elif part == "text lora":
+        text = trainer.text.encoders
+        owner, network, adapters, formats = "text encoder", text.network, text.adapters, []
+    else:  # nothing is added to weights
+        return (f"Loaded back, the {part} differs by {error:.0%} from what was trained; judge it "
+                "by its pictures.")
+    formats.append(coarsest_format(network.get_submodule(path).weight for path in adapters.layers))
+    coarsest = max(formats, key=lambda kind: torch.finfo(kind).eps)
+    coarse = torch.finfo(coarsest).bits == 8
+    name = "8 bits or fewer" if coarse else str(coarsest).removeprefix("torch.")
+    remedy = f"load the {owner} with 16-bit weights for pictures, or train" if coarse else "train"
+    return (f"Loaded back, the LoRA of the {owner} differs from what was trained by {error:.0%} of "
+            f"what training changed, because ComfyUI adds it to the {owner}'s weights and rounds "
+            f"the sum to {name}; {remedy} until the change is larger than that rounding.")

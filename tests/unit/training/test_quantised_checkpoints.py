@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import quantised_models
 import technique_jobs as jobs
+import text_models
 import torch
 import training_models
 from likeness.nodes.training import session
@@ -67,8 +68,24 @@ def test_a_run_over_8_bit_weights_says_what_loading_it_again_costs(loaded, techn
         return
     assert 0.2 < error < 0.9
     said, = report["warnings"]
-    assert f"by {error:.0%} of what training changed" in said
-    assert "stored as float8_e4m3fn" in said and "16-bit weights" in said
+    assert f"LoRA of the model differs from what was trained by {error:.0%} of what" in said
+    assert "rounds the sum to 8 bits or fewer" in said and "model with 16-bit weights" in said
+
+
+@pytest.mark.parametrize(("stored", "named"), [
+    (torch.float8_e4m3fn, "8 bits or fewer; load the text encoder with 16-bit weights"),
+    (torch.bfloat16, "bfloat16; train until")])
+def test_the_warning_names_the_text_encoder_where_its_weights_alone_are_coarse(stored, named,
+                                                                               tmp_path):
+    with torch.inference_mode():
+        clip = text_models.make_clip("flux", tmp_path / "clip", dtype=stored)
+        recipe = jobs.make_recipe("lora of text encoders", learning_rate=1e-5)
+        job = jobs.make_job("flux", tmp_path, recipe, clip=clip)
+        report = session.run(job, jobs.ignore).report
+    said, = report["warnings"]
+    assert "LoRA of the text encoder differs from what was trained by " in said
+    assert f"{report['reload_error']:.0%} of what training changed" in said
+    assert f"the text encoder's weights and rounds the sum to {named}" in said
 
 
 @pytest.mark.parametrize("technique", ["lora", "oft"])

@@ -29,7 +29,7 @@ _CONV_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv
 # Blocks of ComfyUI's architectures that are not, or not all, direct members of a module list.
 _BLOCKS = ("ResBlock", "VideoResBlock", "BasicTransformerBlock", "JointBlock", "DoubleStreamBlock",
            "SingleStreamBlock")
-_FRAMES = ("SpatialTransformer", "SpatialVideoTransformer")
+_FRAMES = ("SpatialTransformer",)
 
 
 def is_linear(module: nn.Module) -> bool:

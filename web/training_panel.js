@@ -6,6 +6,8 @@ const NODE = "LikenessTrain"
 const EVENT = "likeness.train"
 const HEIGHT = 120
 const MARGIN = 12
+const LINE = 14
+const INSET = 6
 const POINTS = 600 // a longer run is thinned out, so that drawing stays cheap
 const COLOURS = { loss: "#6f9bd8", likeness: "#4fbf78", text: "#c8ccd4", frame: "#3a3f48" }
 
@@ -50,6 +52,16 @@ function drawLine(ctx, points, steps, box, colour) {
   ctx.stroke()
 }
 
+function wrap(ctx, text, width) {
+  const lines = []
+  for (const word of text.split(" ")) {
+    const longer = lines.length ? `${lines.at(-1)} ${word}` : word
+    if (lines.length && ctx.measureText(longer).width <= width) lines[lines.length - 1] = longer
+    else lines.push(word)
+  }
+  return lines
+}
+
 function draw(ctx, node, run) {
   const top = node.size[1] - HEIGHT
   const box = { x: MARGIN, y: top + 22, width: node.size[0] - 2 * MARGIN, height: HEIGHT - 32 }
@@ -64,8 +76,15 @@ function draw(ctx, node, run) {
   const loss = run.smooth === null ? "" : `  loss ${run.smooth.toFixed(4)}`
   const last = run.looks.at(-1)
   const likeness = last ? `  likeness ${last[1].toFixed(3)}` : ""
-  const line = run.step ? `step ${run.step} of ${run.steps}${loss}${likeness}` : run.plan
-  ctx.fillText(line, box.x, top + 15, box.width)
+  if (run.step) {
+    const line = `step ${run.step} of ${run.steps}${loss}${likeness}`
+    ctx.fillText(line, box.x, top + 15, box.width)
+  } else {
+    // There is no curve yet, so the plan has its room.
+    const lines = wrap(ctx, run.plan, box.width - 2 * INSET)
+    const drop = Math.min(LINE, (box.height - INSET) / lines.length)
+    lines.forEach((line, index) => ctx.fillText(line, box.x + INSET, box.y + drop * (index + 1)))
+  }
   ctx.restore()
 }
 
@@ -73,7 +92,8 @@ function onTold(event) {
   const told = event.detail
   const node = app.graph.getNodeById(Number(told.node)) ?? app.graph.getNodeById(told.node)
   if (node?.type !== NODE) return
-  if (!node.likenessRun || told.plan || told.step < node.likenessRun.step) node.likenessRun = newRun()
+  const begins = !node.likenessRun || told.plan || told.step < node.likenessRun.step
+  if (begins) node.likenessRun = newRun()
   if (!node.likenessRoom) {
     node.likenessRoom = true
     node.setSize([node.size[0], node.size[1] + HEIGHT])

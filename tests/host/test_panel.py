@@ -13,6 +13,12 @@ _TELL = """async told => {
     const run = node.likenessRun
     const canvas = new OffscreenCanvas(node.size[0], node.size[1])
     const ctx = canvas.getContext('2d')
+    const texts = []
+    const fill = ctx.fillText.bind(ctx)
+    ctx.fillText = (text, x, y, ...rest) => {
+        texts.push({text, y, end: x + ctx.measureText(text).width})
+        fill(text, x, y, ...rest)
+    }
     node.onDrawForeground(ctx)
     const pixels = ctx.getImageData(0, 0, canvas.width, canvas.height).data
     const drawn = colour => {
@@ -23,7 +29,7 @@ _TELL = """async told => {
         return count
     }
     return {losses: run?.losses.length ?? 0, looks: run?.looks.length ?? 0, step: run?.step,
-            plan: run?.plan, height: node.size[1],
+            plan: run?.plan, texts, height: node.size[1],
             blue: drawn([111, 155, 216]), green: drawn([79, 191, 120])}
 }"""
 
@@ -56,6 +62,20 @@ def test_the_memory_plan_stands_on_the_node_until_the_first_step(page):
     assert (seen["plan"], seen["step"], seen["losses"]) == (text, 0, 0)
     seen = page.evaluate(_TELL, [_step(1, 1.0)])
     assert seen["step"] == 1 and seen["losses"] == 1
+
+
+def test_a_long_plan_is_read_in_lines_as_wide_as_the_node(page):
+    _load(page)
+    text = ("Training takes about 31.4 GB of 24.0 GB: weights 22.2 GB, activations 6.1 GB, text "
+            "encoders 1.2 GB, decoding 1.0 GB, optimizer 0.6 GB, adapters 0.3 GB; frozen weights "
+            "that find no room are brought in as they are needed.")
+    told = {"node": "7", "name": "ann", "steps": 100, "plan": {"text": text, "bytes": {}}}
+    seen = page.evaluate(_TELL, [told])
+    lines = seen["texts"]
+    assert " ".join(line["text"] for line in lines) == text
+    assert all(line["end"] <= 320 and line["y"] < seen["height"] for line in lines)
+    between = [after["y"] - line["y"] for line, after in zip(lines, lines[1:], strict=False)]
+    assert between and min(between) >= 11
 
 
 def test_a_second_run_starts_a_new_curve_and_other_nodes_are_left_alone(page):

@@ -98,6 +98,11 @@ class Client:
         self.url = server_address(url)
         self.id = uuid.uuid4().hex
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the server runs on this machine, so that its paths are those of this one."""
+        return urllib.parse.urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
+
     def _request(self, path: str, data: bytes | None = None,
                  headers: Mapping[str, str] | None = None) -> bytes:
         request = urllib.request.Request(self.url + path, data=data, headers=dict(headers or {}))

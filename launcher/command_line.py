@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     queue.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
                        dest="settings", help="node by title or id; may be repeated")
     queue.add_argument("--photos", type=Path, metavar="DIR", help="photos for LikenessLoadPhotos")
-    queue.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
+    queue.add_argument("--out", type=Path, metavar="DIR",
+                       help="fetch the results there; of folders, the photo sets that were saved "
+                            "by a server on this machine")
     queue.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
     command("test", where, wheels, help="run the tests; further arguments go to pytest")
     bench = command("bench", where, wheels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +92,8 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         prompt = with_settings(prompt, {f"{node}.folder": folder for node in loaders})
     run = run_with_progress(client, prompt)
     say(f"Done in {run.seconds:.1f} s.")
-    for path in reported_folders(run):
-        say(f"A folder that stays on the server: {path}")
     if request.out is None:
+        _say_folders(reported_folders(run))
         say("Files in the server's output folder:")
         for file in run.files():
             say(f"  {file.subfolder + '/' if file.subfolder else ''}{file.filename}")
@@ -102,8 +101,14 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
             say(f"  {path}")
         return
     fetched = fetch(client, run, request.out)
-    for path in fetched.files:
+    _say_folders(fetched.folders_left)
+    for path in (*fetched.files, *fetched.folders):
         say(f"  {path}")
     for text in fetched.left:
         say(f"Not fetched, because the server gives away only what lies in its output folder; it "
             f"is there as {text}.")
+
+
+def _say_folders(paths: Iterable[str]) -> None:
+    for path in paths:
+        say(f"A folder that stays on the server: {path}")

@@ -22,6 +22,8 @@ class Fetched:
 
     files: tuple[Path, ...]
     left: tuple[str, ...]  # paths on the server of what could not be had
+    folders: tuple[Path, ...] = ()  # copied whole
+    folders_left: tuple[str, ...] = ()  # paths on the server of folders that stay there
 
 
 def reported_paths(run: Run) -> tuple[str, ...]:
@@ -34,9 +36,17 @@ def reported_folders(run: Run) -> tuple[str, ...]:
     """The folders that nodes name in their JSON, such as an exported set, as whole paths on the
     server.
     """
-    named = [report.get("folder") for report in _reports(run)]
-    return tuple(dict.fromkeys(path for path in named if isinstance(path, str)
-                               and re.match(r"/|[A-Za-z]:[\\/]|\\\\", path)))
+    return tuple(path for path, _ in _folders(run))
+
+
+def _folders(run: Run) -> tuple[tuple[str, bool], ...]:
+    """Reported folders, each with whether it is a saved set of photos."""
+    found: dict[str, bool] = {}
+    for report in _reports(run):
+        path = report.get("folder")
+        if isinstance(path, str) and re.match(r"/|[A-Za-z]:[\\/]|\\\\", path):
+            found[path] = found.get(path, False) or "load_as" in report
+    return tuple(found.items())
 
 
 def _named(report: dict[str, Any]) -> Iterator[str]:
@@ -92,6 +102,8 @@ def fetch(client: Client, run: Run, out: Path) -> Fetched:
     """Fetch everything into a folder, below it as on the server; nothing leaves the folder.
 
     A reported file that the server does not give away is copied when this machine has that path.
+    So are saved sets of a server on this machine; an export for another trainer stays, because its
+    settings name their own place, and so do folders that the next run takes up again.
 
     Raises:
         Problem: a picture cannot be had, or the folder cannot be written to.
@@ -104,7 +116,28 @@ def fetch(client: Client, run: Run, out: Path) -> Fetched:
             left.append(path)
         else:
             files.append(file)
-    return Fetched(tuple(dict.fromkeys(files)), tuple(left))
+    folders, folders_left = [], []
+    for path, saved_set in _folders(run):
+        if saved_set and client.is_here and Path(path).is_dir():
+            folders.append(_copy_folder(run, path, out))
+        else:
+            folders_left.append(path)
+    return Fetched(tuple(dict.fromkeys(files)), tuple(left), tuple(folders), tuple(folders_left))
+
+
+def _copy_folder(run: Run, path: str, out: Path) -> Path:
+    source = Path(path).resolve()
+    place = next(iter(places(run, path)), FileReference(source.name, source.parent.name))
+    target = _inside(out, place)
+    if target == source:
+        return target
+    for file in [file for file in sorted(source.rglob("*")) if file.is_file()]:
+        try:
+            data = file.read_bytes()
+        except OSError as err:
+            raise Problem(f"{file} could not be read: {err.strerror}.") from err
+        write_whole(target / file.relative_to(source), data)
+    return target
 
 
 def _fetch_reported(client: Client, run: Run, path: str, out: Path) -> Path | None:

@@ -158,6 +158,46 @@ def test_what_the_server_keeps_is_copied_when_it_is_here_and_else_named(web, tmp
     assert fetched.left == ("/elsewhere/output/s.json",)
 
 
+def _folders_run(base):
+    """A run that saved a set of photos, exported one and has a folder of its own; no pictures."""
+    for file in ("set/likeness_photos.json", "set/10_ohwx/a.png", "export/train.toml", "own/a.png"):
+        path = base / "output" / "likeness" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(file)
+    place = base / "output" / "likeness"
+    return Run("id", {name: {"text": [json.dumps({"folder": str(place / name), **more})]}
+                      for name, more in (("set", {"load_as": "output/likeness/set"}),
+                                         ("export", {"script": "train.py"}), ("own", {}))}, 1.0)
+
+
+def test_a_saved_set_of_a_server_on_this_machine_is_copied_and_other_folders_are_named(
+        web, tmp_path):
+    run, out = _folders_run(tmp_path), tmp_path / "out"
+    fetched = fetch(Client(web), run, out)
+    assert fetched.folders == (out / "likeness" / "set",)
+    assert {path.relative_to(out).as_posix(): path.read_text()
+            for path in out.rglob("*") if path.is_file()} == {
+        f"likeness/{file}": file for file in ("set/likeness_photos.json", "set/10_ohwx/a.png")}
+    place = tmp_path / "output" / "likeness"
+    assert fetched.folders_left == (str(place / "export"), str(place / "own"))
+
+
+def test_a_saved_set_of_a_server_elsewhere_or_that_is_not_here_is_named(web, tmp_path):
+    run, out = _folders_run(tmp_path), tmp_path / "out"
+    elsewhere = fetch(Client("http://192.0.2.1:8188"), run, out)
+    assert elsewhere.folders == () and len(elsewhere.folders_left) == 3
+    gone = Run("id", {"1": {"text": [json.dumps({"folder": "/gone/set", "load_as": "set"})]}}, 1.0)
+    assert fetch(Client(web), gone, out).folders_left == ("/gone/set",)
+    assert not out.exists()
+
+
+def test_a_saved_set_that_lies_where_it_is_wanted_stays_as_it_is(web, tmp_path):
+    run, out = _folders_run(tmp_path), tmp_path / "output"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert fetch(Client(web), run, out).folders == (out / "likeness" / "set",)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
 def test_a_web_server_that_is_no_comfyui_is_one_sentence(web):
     with pytest.raises(Problem, match="does not answer as ComfyUI does"):
         Client(web).require_comfyui()

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .. import runtime
 from ..errors import LikenessError
+from .dense import dense, dense_input_gradient
 
 # Attribute of layers whose weight is held as codes beside it: see `quantise.quantise_layers`.
 QUANTISED = "likeness_quantised"
@@ -123,21 +124,6 @@ def release(module: nn.Module, weight: torch.Tensor, bias: torch.Tensor | None,
         comfy.ops.uncast_bias_weight(module, weight, bias, stream)
 
 
-def dense(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """The product of x (..., in) with a weight (out, in) -> (..., out).
-
-    The result is a tensor of its own: networks write into what their layers return, and autograd
-    refuses that for a view made inside a function like those below, as `F.linear` would make.
-    """
-    flat, y = x.reshape(-1, x.shape[-1]), x.new_empty(*x.shape[:-1], weight.shape[0])
-    out = y.view(-1, y.shape[-1])
-    if bias is None:
-        torch.mm(flat, weight.t(), out=out)
-    else:
-        torch.addmm(bias, flat, weight.t(), out=out)
-    return y
-
-
 def product(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """The layer's product with x (..., in) -> (..., out)."""
     weight, bias, stream = read_weight(module, x)
@@ -156,7 +142,7 @@ class _FrozenLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         weight, bias, stream = read_weight(ctx.module, grad)
-        grad_x = grad @ weight
+        grad_x = dense_input_gradient(grad, weight)
         release(ctx.module, weight, bias, stream)
         return grad_x, None
 
@@ -199,10 +185,7 @@ def frozen_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     runtime.throw_if_cancelled()
     if x.requires_grad:
         return _FrozenLinear.apply(x, module)
-    weight, bias, stream = read_weight(module, x)
-    y = F.linear(x, weight, bias)
-    release(module, weight, bias, stream)
-    return y
+    return product(module, x)
 
 
 def frozen_conv(module: nn.Module, x: torch.Tensor) -> torch.Tensor:

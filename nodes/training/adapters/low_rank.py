@@ -7,6 +7,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from .. import frozen
+from ..dense import dense_input_gradient
 from .operation import CONVOLVE
 
 
@@ -64,7 +65,8 @@ class _LowRankLinear(torch.autograd.Function):
         grad_x = grad_columns = None
         if ctx.needs_input_grad[0] or columns is not None:
             weight, bias, stream = frozen.read_weight(ctx.module, grad)
-            grad_x = (flat @ weight).addmm_(thin, down.to(grad.dtype), alpha=scale).view(x.shape)
+            grad_x = dense_input_gradient(flat, weight).addmm_(
+                thin, down.to(grad.dtype), alpha=scale).view(x.shape)
             frozen.release(ctx.module, weight, bias, stream)
         if columns is not None:
             grad_columns = (grad_x * x).reshape(-1, x.shape[-1]).sum(0, dtype=columns.dtype)

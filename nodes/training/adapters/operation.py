@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import frozen
+from ..dense import dense, dense_input_gradient
 
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TO_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv3d_input}
@@ -24,7 +25,7 @@ def operate(module: nn.Module, x: torch.Tensor, weight: torch.Tensor, bias: torc
             padding: Any) -> torch.Tensor:
     """The layer's output for x (..., in), or (B, C, ...), as a tensor of its own and no view."""
     if frozen.is_linear(module):
-        return frozen.dense(x, weight, bias)
+        return dense(x, weight, bias)
     return CONVOLVE[x.ndim - 2](x, weight, bias, module.stride, padding, module.dilation)
 
 
@@ -32,7 +33,7 @@ def input_gradient(module: nn.Module, grad: torch.Tensor, weight: torch.Tensor, 
                    padding: Any) -> torch.Tensor:
     """The gradient of an input of some size from that of the output."""
     if frozen.is_linear(module):
-        return grad @ weight
+        return dense_input_gradient(grad, weight)
     return _TO_INPUT[grad.ndim - 2](size, weight, grad, module.stride, padding, module.dilation)
 
 

@@ -48,11 +48,13 @@ def _training_attention(q, k, v):
     return attention.training_attention(_torch_attention, q, k, v, HEADS)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32], ids=["with", "without"])
 @pytest.mark.parametrize("tile", [1 << 19, 2500, 300, 7],
                          ids=["all heads", "two heads", "some rows", "one row"])
 @pytest.mark.parametrize("keys", [30, 41], ids=["self", "cross"])
-def test_bfloat16_attention_on_a_cpu_is_as_exact_as_its_format(keys, tile, monkeypatch):
+def test_bfloat16_attention_on_a_cpu_is_as_exact_as_its_format(keys, tile, kind, monkeypatch):
     monkeypatch.setattr(attention, "_TILE", tile)
+    monkeypatch.setattr(attention, "_format", lambda: kind)  # with and without fast bfloat16
     assert max(_errors(_training_attention, _inputs(30, keys))) < 4e-3
 
 
@@ -92,15 +94,27 @@ def test_the_graph_keeps_query_key_and_value_alone():
     assert sum(kept.values()) == sum(value.nbytes for value in inputs)
 
 
-@pytest.mark.parametrize("case", ["float32", "mask"])
+@pytest.mark.parametrize("case", ["float32", "mask", "one key set for all photos"])
 def test_all_other_attention_is_torchs_own(case):
-    inputs = _inputs(12, 9, dtype=torch.float32 if case == "float32" else torch.bfloat16)
-    mask = torch.zeros(2, 12, 9, dtype=inputs[0].dtype) if case == "mask" else None
+    q, k, v = _inputs(12, 9, dtype=torch.float32 if case == "float32" else torch.bfloat16)
+    mask = torch.zeros(2, 12, 9, dtype=q.dtype) if case == "mask" else None
     if mask is not None:
         mask[:, :, 4:] = -torch.inf
-    y = attention.training_attention(_torch_attention, *inputs, HEADS, mask)
-    own = comfy.ldm.modules.attention.attention_pytorch(*inputs, HEADS, mask)
+    q, k, v = map(_split, (q, k, v))
+    if case.startswith("one"):
+        k, v = k[:1], v[:1]
+    y = attention.training_attention(_torch_attention, q, k, v, HEADS, mask, skip_reshape=True)
+    own = comfy.ldm.modules.attention.attention_pytorch(q, k, v, HEADS, mask, skip_reshape=True)
     assert torch.equal(y, own) and "Products" not in type(y.grad_fn).__name__
+
+
+@pytest.mark.parametrize("option", [{"scale": 1.0}, {"enable_gqa": True}])
+def test_what_newer_hosts_ask_of_torchs_attention_goes_there(option, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(comfy.ldm.modules.attention, "attention_pytorch",
+                        lambda *args, **kwargs: asked.update(kwargs))
+    attention.training_attention(_torch_attention, *_inputs(12, 9), HEADS, **option)
+    assert option.items() <= asked.items()
 
 
 def _matrices(rows):

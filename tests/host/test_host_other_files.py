@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 
 import pytest
 import torch
@@ -25,15 +23,6 @@ def photos(host):
     """Three photos of one person in the server's input folder."""
     made = sample_photos.write(host.input / "all_samples")
     return host.copy_photos([made[name] for name in PHOTOS], "training")
-
-
-@pytest.fixture(scope="module")
-def place(host):
-    """A folder of these tests' own below the host's model folders, which outlive a session."""
-    name = f"likeness_{uuid.uuid4().hex[:8]}"
-    yield name
-    for kind in ("loras", "diffusion_models"):
-        shutil.rmtree(host.base / "models" / kind / name, ignore_errors=True)
 
 
 @pytest.fixture
@@ -105,7 +94,7 @@ def test_a_lora_over_a_model_that_core_loads_in_8_bits_is_saved_whole_and_says_i
     assert told["reload_error"] < 0.1 and told["warnings"] == []
     said, = report(run, little)["warnings"]
     assert report(run, little)["reload_error"] > 0.1
-    assert "float8_e4m3fn" in said and "16-bit weights" in said
+    assert "8 bits or fewer" in said and "16-bit weights" in said
     trained, plain = (prompt.latent(host, run, what) for what in ("trained", "plain"))
     assert not torch.allclose(trained, plain, atol=1e-3)
     assert files(told)["lora"].stat().st_size == told["bytes"]["lora"]

@@ -19,5 +19,9 @@ class PictureError(LikenessError):
     """A model failed on one picture; others may go well."""
 
 
+class NotSavedError(LikenessError):
+    """What was trained is there, and its file could not be written."""
+
+
 class HostTooOldError(LikenessError):
     """The running ComfyUI lacks something the pack is built on."""

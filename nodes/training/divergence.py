@@ -113,12 +113,12 @@ class HarmWatch:
     Args:
         trainer: its losses are asked, and nothing of it is changed: a run that is watched learns
             what one that is not watched learns.
+        measured: whether the model as it stands was measured before it was stored.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Trainer, measured: bool = True) -> None:
         self.trainer = trainer
-        # Of the last measurement; a run goes on from what was measured before it was stored.
-        self._measured, self._sound = trainer.step, True
+        self._measured, self._sound = trainer.step if measured else None, True  # the last time
         self._known: dict[float, tuple[float, float]] = {}  # place -> losses before, of nothing
 
     def due(self, step: int) -> bool:

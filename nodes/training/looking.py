@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ class Watch:
         if self._judge is None or seen or trainer.step == 0 or not (
                 self.monitor.due(trainer.step, trainer.recipe.steps) or self.out_of_time):
             return None
+        self._clip.know({*self.monitor.texts(self.job.subject), self.monitor.negative})
         with trainer.learner.evaluated():
             taken = look(self._model(), self._clip, self.job.vae,
                          self.job.subject, self.monitor, trainer.step, self._judge,
@@ -219,6 +220,18 @@ class _LearnedClip:
         self.known: dict[str, Conditioning] = {}  # of encoders that learn nothing
         self.encoders = None if trainer.text is None else trainer.text.encoders
 
+    def know(self, texts: Collection[str]) -> None:
+        """Encode what no encoder learns and is not known yet, and take the encoder off the device.
+
+        Large ones take seconds to load, so all texts of a look are encoded at once.
+
+        Raises:
+            LikenessError: there is no text encoder.
+        """
+        wanted = sorted(set(texts) - self.known.keys())
+        if self.encoders is None and wanted:
+            self.known |= encode_and_unload(self.clip, wanted)
+
     def tokenize(self, text: str) -> Any:
         """What `encode_from_tokens_scheduled` takes: the text itself."""
         return text
@@ -226,8 +239,7 @@ class _LearnedClip:
     def encode_from_tokens_scheduled(self, tokens: Any) -> Conditioning:
         """The encoding of a text."""
         if self.encoders is None:
-            if tokens not in self.known:
-                self.known[tokens] = encode_and_unload(self.clip, tokens)
+            self.know({tokens})
             return self.known[tokens]
         self.encoders.prepare()
         with Scope() as scope:

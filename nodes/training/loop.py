@@ -75,6 +75,7 @@ class Trainer:
         self.learner: Learner | None = None  # full weights are learned from loaded ones
         self.losses: list[float] = []
         self.whole = True  # false while an optimiser step is under way
+        self._attached: tuple[bool, BaseWeights] | None = None
         with torch.inference_mode(False), torch.no_grad(), Scope() as scope:
             set_objects(scope, self.patcher)
             objectives.check_weighting(self.sampling, recipe)
@@ -157,10 +158,15 @@ class Trainer:
     def attached(self, adapted: bool = True, base: BaseWeights | None = None) -> Iterator[None]:
         """While this lasts the MODEL runs frozen, with or without what was learned.
 
+        Inside of one another, those of the same arguments are one.
+
         Args:
             base: how its weights lie in memory; the recipe's choice without it.
         """
         kind = base or self.recipe.base_weights
+        if self._attached == (adapted, kind):
+            yield
+            return
         self._load(kind)
         with Scope() as scope:
             with torch.inference_mode(False):
@@ -178,6 +184,7 @@ class Trainer:
             # Newer hosts choose operations that have a backward pass when this is set.
             if hasattr(comfy.model_management, "in_training"):
                 scope.set_attribute(comfy.model_management, "in_training", True)
+            scope.set_attribute(self, "_attached", (adapted, kind))
             yield
 
     def _learned_whole(self) -> list[torch.nn.Module]:

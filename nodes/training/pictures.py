@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,13 @@ def encode_text(clip: Any, text: str) -> Conditioning:
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
-def encode_and_unload(clip: Any, text: str) -> Conditioning:
-    """Encode a text and take the text encoder off the compute device.
+def encode_and_unload(clip: Any, texts: Iterable[str]) -> dict[str, Conditioning]:
+    """Encode several texts and take the text encoder off the compute device.
 
     Raises:
         LikenessError: there is no text encoder.
     """
-    encoded = encode_text(clip, text)
+    encoded = {text: encode_text(clip, text) for text in texts}
     runtime.unload(clip.patcher)
     return encoded
 

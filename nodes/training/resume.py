@@ -73,27 +73,31 @@ class Saved:
         since = time.monotonic() - self._written
         return (regular or since >= STATE_SECONDS) and since >= WRITE_SHARE * self._took
 
-    def write(self, trainer: Trainer, watch: Watch) -> None:
+    def write(self, trainer: Trainer, watch: Watch, measured: bool = True) -> None:
         """Store the run as it stands after the last finished step.
+
+        Args:
+            measured: whether the model was found sound after that step; where it was not asked,
+                that is made up for when the run goes on.
 
         Raises:
             LikenessError: the disk is full or the folder cannot be written; the old state stays.
         """
         started = time.monotonic()
-        write_state(self.path, trainer.state(self.key, watch=watch.state()))
+        write_state(self.path, trainer.state(self.key, watch=watch.state(), measured=measured))
         note = {"name": self.job.name, "step": trainer.step, "inputs": self.inputs}
         write_whole(self.note, lambda partial: partial.write_text(json.dumps(note)))
         self.step, self._held = trainer.step, (trainer.step, len(watch.looks))
         self._written, self._took = time.monotonic(), time.monotonic() - started
 
-    def keep(self, trainer: Trainer, watch: Watch) -> None:
+    def keep(self, trainer: Trainer, watch: Watch, measured: bool = True) -> None:
         """Store the run on its way out, if it stands between two steps and is not stored so."""
         if trainer.step == 0 or not trainer.whole:
             return
         if self._held == (trainer.step, len(watch.looks)) and self.path.exists():
             return
         try:
-            self.write(trainer, watch)
+            self.write(trainer, watch, measured)
         except LikenessError as err:  # the reason for the end is what the user must read
             logger.warning("%s", err)
 
@@ -106,7 +110,8 @@ class Saved:
         return f"what was learned up to step {self.step} is kept" if self.step else nothing
 
     def delete(self) -> None:
-        """Forget the run; what it made is in its files."""
+        """Forget the run: what it made is in its files, or not worth keeping."""
+        self.step, self._held = 0, (0, 0)
         for path in (self.path, self.note):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

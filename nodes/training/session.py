@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 
 from .. import runtime
-from ..errors import LikenessError
+from ..errors import LikenessError, NotSavedError
 from . import products
 from .data import seeded
 from .divergence import Diverged, HarmWatch, NotANumber
@@ -79,9 +79,10 @@ def run(job: Job, on_step: Callable[[StepResult], None],
         extra = saved.restore(trainer) or {}
         started_at = trainer.step
         watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
+    harm = HarmWatch(trainer, extra.get("measured", True))
     watch.write_history(key)  # the plan; the steps follow when they are done
     on_plan(plan, free)
-    _train(trainer, saved, watch, on_step, on_look, on_picture)
+    _train(trainer, saved, watch, harm, on_step, on_look, on_picture)
     saved.keep(trainer, watch)  # in case that saving fails
     made, told = _save(job, trainer, key, saved, watch)
     saved.delete()
@@ -98,11 +99,16 @@ def _save(job: Job, trainer: Trainer, key: str, saved: Saved,
         told = watch.told()
         try:
             return products.save(job, trainer, key, told), told
-        except LikenessError as err:
-            if saved.step == trainer.step:
-                raise
-            raise LikenessError(f"{err} Its last state could not be written either: the same "
-                                f"inputs go on after step {saved.step}.") from err
+        except NotSavedError as err:
+            raise NotSavedError(f"{err} {_queued_again(trainer, saved)}") from err
+
+
+def _queued_again(trainer: Trainer, saved: Saved) -> str:
+    """What the same inputs do once they are queued again, for a result that was not saved."""
+    if saved.step == trainer.step:
+        return "Queue the same run again to save it without training anew."
+    then = f"goes on after step {saved.step}" if saved.step else "starts anew"
+    return f"Its last state could not be written either: the same run, queued again, {then}."
 
 
 def make_trainer(job: Job) -> Trainer:
@@ -143,11 +149,13 @@ def _short_of_memory(trainer: Trainer, doing: str, kept: str) -> Iterator[None]:
         raise LikenessError(out_of_memory_beside(trainer, doing, kept)) from err
 
 
-def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[StepResult], None],
-           on_look: Callable[[Look], None],
+def _train(trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch,
+           on_step: Callable[[StepResult], None], on_look: Callable[[Look], None],
            on_picture: Callable[[int, np.ndarray], None]) -> None:
-    harm = HarmWatch(trainer)
     try:
+        if not harm.known:  # its state was kept in a hurry
+            with trainer.attached():
+                harm.check()
         while True:
             # First, because a run may have been interrupted in the middle of a look.
             look = watch.look(on_picture)
@@ -156,55 +164,70 @@ def _train(trainer: Trainer, saved: Saved, watch: Watch, on_step: Callable[[Step
                 saved.write(trainer, watch)
             if watch.over or trainer.step >= trainer.recipe.steps:
                 return
-            until = watch.next_look
-            with closing(trainer.run(until)) as steps:
-                for result in steps:
-                    watch.record(result)
-                    ends = result.step == until or watch.out_of_time
-                    stored = result.step == trainer.recipe.steps or saved.due(
-                        result.step % STATE_EVERY == 0)
-                    if ends or stored or harm.due(result.step):
-                        harm.check()  # before a lost model takes the place of a good state
-                    if stored:
-                        saved.write(trainer, watch)
-                    try:
-                        on_step(result)
-                    except BaseException:  # here the model is ready to be measured
-                        _keep(trainer, saved, watch, harm, nullcontext())
-                        raise
-                    if ends:
-                        break
+            # Held here and not by the steps alone: one that fails leaves a model to be measured,
+            # whose codes would else have to be built again.
+            with trainer.attached():
+                _train_to(watch.next_look, trainer, saved, watch, harm, on_step)
     except (Diverged, NotANumber) as err:  # its state would only go on getting worse
-        if saved.step == 0 and isinstance(err, NotANumber):
-            _keep(trainer, saved, watch, harm, trainer.attached())
+        if isinstance(err, Diverged) and saved.step == trainer.step:
+            saved.delete()  # it had been kept without being measured
         raise type(err)(f"{err} ({saved.kept('nothing was worth keeping')}).") from err
     except runtime.OutOfMemory as err:
-        traceback.clear_frames(err.__traceback__)  # they hold what the step had filled memory with
-        _keep(trainer, saved, watch, harm, trainer.attached())
+        _keep_measured(trainer, saved, watch, harm)
         raise LikenessError(out_of_memory(trainer, saved.kept())) from err
-    except BaseException:  # whatever ends the run, a cancel above all, what was learned stays
-        _keep(trainer, saved, watch, harm, trainer.attached())
+    except BaseException:
+        _keep_measured(trainer, saved, watch, harm)
         raise
 
 
-def _keep(trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch,
-          attached: AbstractContextManager[None]) -> None:
+def _train_to(until: int, trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch,
+              on_step: Callable[[StepResult], None]) -> None:
+    """Train up to a step or the time limit, while the model is attached."""
+    try:
+        with closing(trainer.run(until)) as steps:
+            for result in steps:
+                watch.record(result)
+                ends = result.step == until or watch.out_of_time
+                stored = result.step == trainer.recipe.steps or saved.due(
+                    result.step % STATE_EVERY == 0)
+                if ends or stored or harm.due(result.step):
+                    harm.check()  # before a lost model takes the place of a good state
+                if stored:
+                    saved.write(trainer, watch)
+                on_step(result)
+                if ends:
+                    break
+    except BaseException as err:  # whatever ends the run, a cancel above all
+        traceback.clear_frames(err.__traceback__)  # they hold what the step had filled memory with
+        lost = isinstance(err, Diverged) or isinstance(err, NotANumber) and saved.step > 0
+        if not lost:
+            _keep(trainer, saved, watch, harm, isinstance(err, runtime.Interrupted))
+        raise
+
+
+def _keep(trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch, cancelled: bool) -> None:
     """Store the run on its way out, unless it has made its model worse since the last measurement.
 
     Args:
-        attached: in which the model can be measured.
+        cancelled: what ends it is the user's wish; then what cannot be measured is kept too, and
+            measured before the run goes on.
     """
     if not trainer.whole:
         return
     try:
-        with nullcontext() if harm.known else attached:
-            sound = harm.passes()
-    except runtime.Interrupted:
-        raise
+        sound = harm.passes()
+    except runtime.Interrupted:  # a second cancel: nobody waits for the measurement
+        sound = True
     except Exception as err:  # the reason for the end is what the user must read
         logger.warning("The state after step %d could not be measured (%s).", trainer.step, err)
-        sound = saved.step == 0  # else the last measured one is on disk
+        sound = cancelled or saved.step == 0  # else the last measured one is on disk
     if sound:
+        saved.keep(trainer, watch, harm.known)
+
+
+def _keep_measured(trainer: Trainer, saved: Saved, watch: Watch, harm: HarmWatch) -> None:
+    """Store a run that ended beside its steps; one that ended in a step has been looked after."""
+    if trainer.whole and harm.known and harm.passes():
         saved.keep(trainer, watch)
 
 

@@ -12,7 +12,7 @@ import comfy.sd
 import comfy.utils
 import torch
 
-from ...errors import LikenessError
+from ...errors import LikenessError, NotSavedError
 from ...files import write_whole
 from .. import frozen
 from ..adapters.group import Adapters
@@ -104,7 +104,7 @@ def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
     """Write a MODEL with its patches, CLIP and VAE as one file, whole or not at all.
 
     Raises:
-        LikenessError: the disk is full or the folder cannot be written.
+        NotSavedError: the disk is full or the folder cannot be written.
     """
     def write(partial: Path) -> None:
         # The host tells the format from the name's end.
@@ -118,8 +118,7 @@ def write_checkpoint(path: Path, model: Any, clip: Any, vae: Any,
     try:
         write_whole(path, write, durable=True)
     except LikenessError as err:
-        raise LikenessError(f"The model was trained but not saved: {err} Queue the same run again "
-                            "to save it without training anew.") from err
+        raise NotSavedError(f"The model was trained but not saved: {err}") from err
 
 
 def take_over(path: Path, trainer: Trainer) -> None:

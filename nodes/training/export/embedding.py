@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from ...errors import LikenessError
+from ...errors import LikenessError, NotSavedError
 from ...tensors import write_tensors
 from ..scope import Scope
 from ..text.encoders import TextEncoders
@@ -53,8 +53,8 @@ def save_embedding(path: Path, text: TextEncoders, fields: Mapping[str, str]) ->
         fields: what the file says of itself; the number of vectors is added.
 
     Raises:
-        LikenessError: no prompt could call the name, the disk is full or the folder cannot be
-            written.
+        LikenessError: no prompt could call the name.
+        NotSavedError: the disk is full or the folder cannot be written.
     """
     check_name(path.stem)
     vectors = str(text.tokens.settings.vectors)
@@ -62,8 +62,7 @@ def save_embedding(path: Path, text: TextEncoders, fields: Mapping[str, str]) ->
         write_tensors(path, embedding_tensors(text.tokens),
                       {**fields, "likeness.vectors": vectors}, durable=True)
     except LikenessError as err:
-        raise LikenessError(f"The new word was trained but not saved: {err} Queue the same run "
-                            "again to save it without training anew.") from err
+        raise NotSavedError(f"The new word was trained but not saved: {err}") from err
 
 
 def read_embedding(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

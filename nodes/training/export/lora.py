@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from ... import runtime
-from ...errors import LikenessError
+from ...errors import LikenessError, NotSavedError
 from ...tensors import write_tensors
 from .. import frozen
 from ..adapters.group import Adapters
@@ -45,13 +45,12 @@ def write_lora(path: Path, tensors: Mapping[str, torch.Tensor], fields: Mapping[
     """Write a LoRA file, whole or not at all.
 
     Raises:
-        LikenessError: the disk is full or the folder cannot be written.
+        NotSavedError: the disk is full or the folder cannot be written.
     """
     try:
         write_tensors(path, tensors, fields, durable=True)
     except LikenessError as err:
-        raise LikenessError(f"The LoRA was trained but not saved: {err} Queue the same run again "
-                            "to save it without training anew.") from err
+        raise NotSavedError(f"The LoRA was trained but not saved: {err}") from err
 
 
 def read_lora(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

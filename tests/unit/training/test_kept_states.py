@@ -13,8 +13,7 @@ import torch
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.training import looking, resume, session
-from likeness.nodes.training.divergence import HarmWatch
-from likeness.nodes.training.export import lora
+from likeness.nodes.training.export import checkpoint, embedding, lora
 from likeness.nodes.training.learner import Learner
 from likeness.nodes.training.monitor import Judge, Monitor
 from likeness.nodes.training.pictures import Sampling
@@ -113,16 +112,37 @@ def test_a_result_and_a_state_that_cannot_be_written_promise_only_what_is_there(
     # The last step's own write would end the run before anything is saved.
     monkeypatch.setattr(session.Saved, "write", _lenient(session.Saved.write))
     with pytest.raises(LikenessError, match="trained but not saved.* could not be written either: "
-                                            "the same inputs go on after step 4"):
+                                            "the same run, queued again, goes on after step 4") as (
+            caught):
         session.run(job, jobs.ignore)
+    assert "without training anew" not in str(caught.value)
 
 
 def _lenient(real):
-    def write(saved, trainer, watch):
+    def write(saved, trainer, watch, measured=True):
         if trainer.step <= 4:
-            real(saved, trainer, watch)
+            real(saved, trainer, watch, measured)
 
     return write
+
+
+@pytest.mark.parametrize(("technique", "module", "writer"), [
+    ("lora", lora, "write_tensors"), ("textual inversion", embedding, "write_tensors"),
+    ("dreambooth", checkpoint, "write_whole")])
+@pytest.mark.parametrize(("state", "promise"), [
+    (True, "disk is full. Queue the same run again to save it without training anew.$"),
+    (False, "either: the same run, queued again, starts anew.$")])
+def test_a_result_that_cannot_be_written_promises_one_thing(technique, module, writer, state,
+                                                            promise, tmp_path, monkeypatch):
+    def full(*given, **more):
+        raise LikenessError("The disk is full.")
+
+    monkeypatch.setattr(module, writer, full)
+    if not state:
+        monkeypatch.setattr(session.Saved, "write", lambda *given: None)
+    job = jobs.make_job("flux", tmp_path, jobs.make_recipe(technique, steps=2))
+    with pytest.raises(LikenessError, match=f"trained but not saved: .*{promise}"):
+        session.run(job, jobs.ignore)
 
 
 def test_one_end_is_written_once(tmp_path, written):
@@ -208,88 +228,6 @@ def test_short_steps_are_stored_by_their_number(tmp_path, written, monkeypatch):
     monkeypatch.setattr(session, "STATE_EVERY", 5)
     session.run(_job(tmp_path, steps=12), clock.step(1.0))
     assert written == [5, 10, 12]
-
-
-def _lost_from(patch, step):
-    """Let the measure find the model much worse from a step on."""
-    real = HarmWatch.measure
-
-    def measure(watch):
-        return [dataclasses.replace(harm, loss=harm.loss + 9 * (watch.trainer.step >= step))
-                for harm in real(watch)]
-
-    patch.setattr(HarmWatch, "measure", measure)
-
-
-def test_a_cancel_between_two_measurements_keeps_no_state_that_got_lost(tmp_path, monkeypatch,
-                                                                       caplog):
-    monkeypatch.setattr(session, "STATE_EVERY", 2)
-    monkeypatch.setattr(resume, "WRITE_SHARE", 0.0)
-    job = _job(tmp_path)
-    with monkeypatch.context() as patch:
-        _lost_from(patch, 3)
-        with pytest.raises(runtime.Interrupted):
-            session.run(job, jobs.cancel_after(3))
-    assert "worse by step 3" in caplog.text and "this state is not kept" in caplog.text
-    assert session.run(job, jobs.ignore).report["resumed_at"] == 2
-
-
-def test_a_step_that_fails_between_two_measurements_keeps_no_state_that_got_lost(tmp_path,
-                                                                                monkeypatch):
-    def fail(trainer, *given):
-        raise ValueError("another pack's mistake")
-
-    def break_down(result):
-        if result.step == 3:
-            monkeypatch.setattr(session.Trainer, "terms", fail)
-
-    _lost_from(monkeypatch, 3)
-    with pytest.raises(ValueError, match="mistake"):
-        session.run(_job(tmp_path), break_down)
-    assert not list((tmp_path / "work").glob("*.state"))
-
-
-def test_memory_that_runs_out_leaves_the_step_before_measured_and_kept(tmp_path, monkeypatch):
-    measured, real = [], HarmWatch.measure
-
-    def measure(watch):
-        found = real(watch)
-        # Without what was learned the model would be as it was before.
-        assert all(harm.share != 0 for harm in found)
-        measured.append(watch.trainer.step)
-        return found
-
-    def exhausted(trainer, *given):
-        raise runtime.OutOfMemory("no memory left")
-
-    def break_down(result):
-        if result.step == 3:
-            monkeypatch.setattr(session.Trainer, "terms", exhausted)
-
-    monkeypatch.setattr(HarmWatch, "measure", measure)
-    job = _job(tmp_path)
-    with pytest.raises(LikenessError, match="ran out at step 4; .* up to step 3 is kept"):
-        session.run(job, break_down)
-    assert measured == [1, 2, 3]
-    monkeypatch.undo()
-    assert session.run(job, jobs.ignore).report["resumed_at"] == 3
-
-
-def test_a_state_that_cannot_be_measured_leaves_the_last_one_that_was(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "STATE_EVERY", 2)
-    monkeypatch.setattr(resume, "WRITE_SHARE", 0.0)
-    job, real = _job(tmp_path), HarmWatch.measure
-
-    def measure(watch):
-        if watch.trainer.step == 3:
-            raise runtime.OutOfMemory("no memory left")
-        return real(watch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(HarmWatch, "measure", measure)
-        with pytest.raises(runtime.Interrupted):
-            session.run(job, jobs.cancel_after(3))
-    assert session.run(job, jobs.ignore).report["resumed_at"] == 2
 
 
 def test_the_plan_is_told_and_written_before_the_first_step(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 
 import comfy.model_management
+import numpy as np
 import picture_models
 import pytest
 import technique_jobs
@@ -13,6 +14,9 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.training import looking, nodes, pictures, session
 from likeness.nodes.training.class_nodes import ClassPhotosNode
+from likeness.nodes.training.monitor import Judge, Monitor
+from likeness.nodes.training.pictures import Sampling
+from likeness.nodes.training.stopping import StopRule
 
 TEXT = "a photo of a woman"
 
@@ -72,3 +76,22 @@ def test_a_monitors_prompts_are_encoded_once_and_the_text_encoder_unloaded(tmp_p
     for _ in range(2):
         assert torch.equal(pictures.encode_text(speaker, TEXT)[0][0], before)
         assert not _loaded(job.clip)
+
+
+def test_the_text_encoder_is_unloaded_once_for_all_texts_of_all_looks(tmp_path, monkeypatch):
+    row, unloaded, real = np.zeros((1, 128)), [], runtime.unload
+    monkeypatch.setattr(looking, "judge_for", lambda subject, backend: Judge(
+        "dlib", row[0], True, row, ("a.jpg",), row))
+    looks = Monitor(every=1, prompts=("a photo of {subject}", "{subject} smiling"),
+                    negative="blurred", pictures=2, width=32, height=32,
+                    sampling=Sampling(steps=1, cfg=2.0), rule=StopRule(patience=0))
+    job = technique_jobs.make_job("sd15", tmp_path, technique_jobs.make_recipe("lora", steps=2),
+                                  monitor=looks)
+
+    def unload(patcher):
+        unloaded.append(patcher is job.clip.patcher)
+        real(patcher)
+
+    monkeypatch.setattr(runtime, "unload", unload)
+    outcome = session.run(job, technique_jobs.ignore)
+    assert len(outcome.looks) == 2 and unloaded == [True] and not _loaded(job.clip)

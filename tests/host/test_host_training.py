@@ -12,7 +12,7 @@ from launcher import sample_photos
 # Rates at which three steps show in a picture of random weights.
 ADAPTERS = {
     "LoRA": {"learning_rate": 0.02}, "QLoRA": {"learning_rate": 0.02},
-    "DoRA": {"learning_rate": 0.02}, "LoHa": {"learning_rate": 0.1},
+    "DoRA": {"learning_rate": 0.02}, "LoHa": {"learning_rate": 0.03},
     "LoKr": {"learning_rate": 0.05}, "OFT": {"learning_rate": 0.02},
 }
 CHANGED = {("sdxl", "LoKr"): {"text_encoder": True}, ("flux", "LoRA"): {"text_encoder": True},

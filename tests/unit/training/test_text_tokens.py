@@ -6,6 +6,7 @@ import pytest
 import text_models
 import torch
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.base import TokenSettings
 from likeness.nodes.training.recipes.whole import TextualInversionRecipe
 from likeness.nodes.training.scope import Scope
@@ -17,8 +18,9 @@ EVERY = pytest.mark.parametrize("name", text_models.ENCODERS)
 CAPTION = "photo of ohwx man, smiling"
 
 
-def _text(clip, start_rows=None, trigger="ohwx", class_noun="man", **settings):
-    recipe = TextualInversionRecipe(steps=10, tokens=TokenSettings(**settings))
+def _text(clip, start_rows=None, trigger="ohwx", class_noun="man", kind=TextualInversionRecipe,
+          **settings):
+    recipe = kind(steps=10, tokens=TokenSettings(**settings))
     return TextEncoders(clip, recipe, trigger, class_noun, start_rows,
                         generator=torch.Generator().manual_seed(0))
 
@@ -196,7 +198,7 @@ def test_the_penalty_grows_as_rows_leave_a_words_length(tmp_path):
 
 
 def test_rows_whose_share_of_the_steps_is_over_stop_and_start_again(tmp_path):
-    text = _text(text_models.make_clip("sd15", tmp_path), share=0.5)
+    text = _text(text_models.make_clip("sd15", tmp_path), kind=LoRARecipe, share=0.5)
     generator = torch.Generator()
     for step, learns in ((4, True), (5, False), (9, False), (0, True)):
         text.start_step(step, generator)
@@ -205,7 +207,7 @@ def test_rows_whose_share_of_the_steps_is_over_stop_and_start_again(tmp_path):
 
 
 def test_encodings_follow_the_rows_after_they_are_loaded(tmp_path):
-    text = _text(text_models.make_clip("sd15", tmp_path), share=0.5)
+    text = _text(text_models.make_clip("sd15", tmp_path), kind=LoRARecipe, share=0.5)
     text.start_step(9, torch.Generator())
     before = _encoded(text, CAPTION)
     text.load_tensors({name: 2 * value for name, value in text.tensors().items()})

@@ -30,7 +30,7 @@ _CONV_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv
 # Blocks of ComfyUI's architectures that are not, or not all, direct members of a module list.
 _BLOCKS = ("ResBlock", "VideoResBlock", "BasicTransformerBlock", "JointBlock", "DoubleStreamBlock",
            "SingleStreamBlock")
-_FRAMES = ("SpatialTransformer",)
+_FRAME = "SpatialTransformer"  # what stands round blocks of U-Nets
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -65,7 +65,7 @@ def blocks(root: nn.Module) -> list[nn.Module]:
         if not inside & covered:
             found.append(block)
             covered |= inside
-    for frame in (module for module in root.modules() if type(module).__name__ in _FRAMES):
+    for frame in (module for module in root.modules() if type(module).__name__ == _FRAME):
         held = [block for block in found if block in set(frame.modules())]
         if len(held) == 1:
             found[found.index(held[0])] = frame

@@ -167,8 +167,7 @@ def check(job: Job) -> None:
                             "to 0.")
     if job.class_set is not None:
         _check_class_set(job)
-    words = recipe.tokens is not None or getattr(recipe, "text_encoder", False)
-    needs = {"clip": words or job.monitor is not None or recipe.method == "dreambooth",
+    needs = {"clip": job.teaches_text or job.monitor is not None or recipe.method == "dreambooth",
              "vae": recipe.identity_weight > 0 or job.monitor is not None
              or recipe.method == "dreambooth"}
     for name, needed in needs.items():

@@ -16,7 +16,7 @@ from .adapters.layer import weight_shape
 from .adapters.lora import LoRALayer
 from .adapters.targets import target_layers
 from .data import Sample, seeded
-from .export.rounding import stored_bytes
+from .formats import stored_bytes
 from .memory import ACTIVATIONS, DECODING, MemoryPlan, cheapest_change, gigabytes
 from .recipes.base import Recipe
 from .recipes.fields import Target

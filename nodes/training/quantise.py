@@ -25,7 +25,7 @@ from torch import nn
 from .. import runtime
 from ..errors import LikenessError
 from . import frozen
-from .export.rounding import is_packed, stored_bytes
+from .formats import is_packed, stored_bytes
 from .recipes.fields import BaseWeights
 from .scope import Scope
 

@@ -10,7 +10,7 @@ import torch
 
 from ..sockets import EMPTY
 from . import objectives
-from .export.rounding import coarsest_format
+from .formats import coarsest_format
 from .identity_loss import RECOGNISER
 from .job import Job
 from .loop import Trainer

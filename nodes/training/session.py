@@ -120,7 +120,7 @@ def make_trainer(job: Job) -> Trainer:
     recipe, text, identity = job.recipe, None, None
     if recipe.method == "dreambooth":
         check_storable(job.model)
-    if recipe.tokens is not None or getattr(recipe, "text_encoder", False):
+    if job.teaches_text:
         start = None if job.token_start is None else job.token_start.rows
         encoders = TextEncoders(job.clip, recipe, job.subject.trigger, job.subject.class_noun,
                                 start, generator=seeded(job.seed, "text"))

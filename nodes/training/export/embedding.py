@@ -13,11 +13,11 @@ from safetensors import safe_open
 
 from ...errors import LikenessError, NotSavedError
 from ...tensors import write_tensors
+from ..formats import coarsest_format
 from ..scope import Scope
 from ..text.encoders import TextEncoders
 from ..text.host_clip import plain, with_embeddings
 from ..text.tokens import TokenRows, write_embedding_name
-from .rounding import coarsest_format
 
 # What files of a CLIP-L alone have been named since the first textual inversion.
 _ALONE = "emb_params"

@@ -18,9 +18,9 @@ from .. import frozen
 from ..adapters.group import Adapters
 from ..adapters.layer import AdapterLayer
 from ..denoise import probe
+from ..formats import coarsest_format
 from ..loop import Trainer
 from .keys import is_text_key
-from .rounding import coarsest_format
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 

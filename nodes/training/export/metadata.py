@@ -15,7 +15,7 @@ from .families import family, prediction
 
 # What a finished run tells of itself in its files, so that it need not be repeated.
 TOLD = ("steps", "losses", "looks", "loss_by_noise", "kept_step", "ended")
-# A new word of two vectors is 8 to 50 KB; five thousand losses would be more than that.
+# A new word is tens of kilobytes; five thousand losses would be as much again.
 _DIGITS, _EMBEDDING_LOSSES = 5, 500
 _SUFFIXES = {"lora": "/lora", "embedding": "/textual-inversion", "checkpoint": ""}
 

@@ -8,7 +8,7 @@ import torch
 import training_models
 from likeness.nodes.training import frozen, quantise
 from likeness.nodes.training.data import load_samples
-from likeness.nodes.training.export.rounding import coarsest_format
+from likeness.nodes.training.formats import coarsest_format
 from likeness.nodes.training.plan import plan_before
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.fields import BaseWeights

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import server
-from .attach import ready_host
 from .console import complain, say, step
 from .demo import DemoRequest, check, run_demo
-from .host import ROOT, Host
+from .hosts import server
+from .hosts.attach import ready_host
+from .hosts.host import ROOT, Host
 from .problems import Problem
 from .queue import LOG, Request, run_queue
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import tiny_models
 from .checkpoints import read_family
-from .client import Client, Run
+from .client.api import Client, Run
+from .client.photos import list_photos, upload_photos
+from .client.refusals import Prompt
+from .client.workflows import load_workflow, with_settings
+from .client.writing import write_whole
 from .console import say, step
-from .host import ROOT, Host
-from .photos import list_photos, upload_photos
+from .hosts.host import ROOT, Host
 from .problems import Problem
 from .queue import local_server, run_with_progress
-from .refusals import Prompt
-from .workflows import load_workflow, with_settings
-from .writing import write_whole
+from .tiny import models as tiny_models
 
 WORKFLOW = ROOT / "workflows" / "api" / "selfies_to_headshots.json"
 SAMPLES = ROOT / ".host" / "sample_photos"
@@ -70,7 +70,7 @@ def run_demo(request: DemoRequest, host: Host) -> None:
     if request.checkpoint is None and not tiny_models.present(host.comfyui, host.models,
                                                               tiny_models.DEMO):
         with step("Making the demo's models"):
-            _in_host(host, "tiny_models", "--comfyui", str(host.comfyui), "--models",
+            _in_host(host, "tiny.models", "--comfyui", str(host.comfyui), "--models",
                      str(host.models), "--only", *tiny_models.DEMO)
     with local_server(host, _environment(request, host)) as running:
         client = Client(running.url)
@@ -104,7 +104,7 @@ def _photos(request: DemoRequest, host: Host) -> list[Path]:
     if request.photos is not None:
         return list_photos(request.photos)
     with step("Making the sample photos"):
-        _in_host(host, "sample_photos", "--out", str(SAMPLES))
+        _in_host(host, "makers.sample_photos", "--out", str(SAMPLES))
     return list_photos(SAMPLES)
 
 
@@ -115,7 +115,7 @@ def _in_host(host: Host, module: str, *arguments: str) -> None:
                           env={**os.environ, "OMP_NUM_THREADS": "1"})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise Problem(f"launcher/{module}.py failed: {last}")
+        raise Problem(f"launcher.{module} failed: {last}")
 
 
 def _prompt(request: DemoRequest, host: Host, client: Client) -> Prompt:

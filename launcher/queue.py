@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import server
-from .attach import ready_host
-from .client import Client, Run
+from .client.api import Client, Run
+from .client.photos import list_photos, require_loader, upload_photos
+from .client.progress import Progress
+from .client.refusals import Prompt
+from .client.results import fetch, reported_folders, reported_paths
+from .client.workflows import load_workflow, read_settings, require_inputs, with_settings
+from .client.writing import require_folder
 from .console import say, step
-from .host import ROOT, Host
-from .photos import list_photos, require_loader, upload_photos
-from .progress import Progress
-from .refusals import Prompt
-from .results import fetch, reported_folders, reported_paths
-from .workflows import load_workflow, read_settings, require_inputs, with_settings
-from .writing import require_folder
+from .hosts import server
+from .hosts.attach import ready_host
+from .hosts.host import ROOT, Host
 
 LOG = ROOT / ".host" / "server.log"
 

@@ -168,11 +168,19 @@ def make_room(size: int, device: torch.device, leave: Iterable[Any] = ()) -> Non
 def training_clone(model: Any) -> Any:
     """A clone of a MODEL whose weights training may read at leisure.
 
-    Newer hosts stream weights in and drop them again; they offer `force_deepcopy` for training.
+    Hosts since 0.16 stream the weights of some MODELs in and drop them again ("dynamic VRAM");
+    those are loaded once more from their file, as a clone that stays. Others share theirs.
+
+    Raises:
+        LikenessError: the weights are streamed and the host does not know where they came from.
     """
-    if "force_deepcopy" in inspect.signature(model.clone).parameters:
-        return model.clone(force_deepcopy=True)
-    return model.clone()
+    if "disable_dynamic" not in inspect.signature(model.clone).parameters:
+        return model.clone()
+    if model.is_dynamic() and getattr(model, "cached_patcher_init", None) is None:
+        raise LikenessError("The MODEL's weights are streamed by ComfyUI's dynamic VRAM, and its "
+                            "loader did not say how to load them again for training; load it with "
+                            "a core loader, or start ComfyUI with --disable-dynamic-vram.")
+    return model.clone(disable_dynamic=True)
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:

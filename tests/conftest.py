@@ -37,6 +37,13 @@ def _load_pack() -> None:
 _load_pack()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares a server, or a file's fixtures, in one process where several run."""
+    for item in items:
+        within = item.path.relative_to(ROOT / "tests").parts
+        item.add_marker(pytest.mark.xdist_group("host" if within[0] == "host" else within[-1]))
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """The committed sample photos."""

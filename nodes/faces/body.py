@@ -50,5 +50,8 @@ def find_hands(pixels: np.ndarray) -> list[Hand]:
 
 def person_mask(pixels: np.ndarray) -> np.ndarray:
     """Segment people from the background: (H, W) float32, 1 on a person."""
-    mask = tasks.detect("selfie", pixels).confidence_masks[0].numpy_view()
-    return np.array(mask, dtype=np.float32).reshape(pixels.shape[:2])
+    # The view's memory belongs to the result and is freed with it (mediapipe 1.2.2): a result that
+    # has no name is gone before its mask is copied.
+    result = tasks.detect("selfie", pixels)
+    mask = np.array(result.confidence_masks[0].numpy_view(), dtype=np.float32)
+    return mask.reshape(pixels.shape[:2])

@@ -53,7 +53,7 @@ class Rules:
 
 
 # Portraits: 179 official portraits of as many people, 512 x 512, largest face; the figures that
-# launcher/measure_limits.py prints for them. Ladders: those and photos of three people made worse
+# launcher/makers/limits.py prints for them. Ladders: those and photos of three people made worse
 # step by step.
 SOURCES: Mapping[str, str] = MappingProxyType({
     "min_face": "A choice: the head fills about half of a training picture of 512 pixels. As the "

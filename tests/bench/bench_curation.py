@@ -131,13 +131,13 @@ def _gain(rounds: dict[str, list[dict[str, float]]], one: str, two: str) -> floa
 
 def _scoring(folder: Path, count: int) -> dict[str, float]:
     """Seconds per picture of one megapixel: the score alone, and what stands beside it."""
-    from likeness.nodes.dataset.curate import curate
-    from likeness.nodes.dataset.load import read_photos
-    from likeness.nodes.dataset.subject import SubjectSettings, make_subject
+    from likeness.nodes.dataset.curate.curate import curate
+    from likeness.nodes.dataset.files.load import read_photos
+    from likeness.nodes.dataset.subject.subject import SubjectSettings, make_subject
     from likeness.nodes.images import read_photo
     from likeness.nodes.quality.rules import Rules
-    from likeness.nodes.scoring.axes import measure_axes
-    from likeness.nodes.scoring.score import score_pictures, yardstick
+    from likeness.nodes.scoring.score.axes import measure_axes
+    from likeness.nodes.scoring.score.score import score_pictures, yardstick
 
     photos = Photos(folder, 1.0)
     own = photos.next(12)[::5]  # three photos of one person
@@ -170,8 +170,8 @@ def _memory_of_a_run(count: int) -> dict[str, float]:
 def _memory(count: int, json_path: Path) -> None:
     """Curate photos of one megapixel and write what the process took at most, and when."""
     _make_importable()
-    from likeness.nodes.dataset.curate import curate
-    from likeness.nodes.dataset.load import read_photos
+    from likeness.nodes.dataset.curate.curate import curate
+    from likeness.nodes.dataset.files.load import read_photos
     from likeness.nodes.quality.rules import Rules
 
     peaks: dict[int, int] = {}

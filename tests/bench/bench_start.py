@@ -155,9 +155,9 @@ def _saved(without: Sequence[float], start: Sequence[float], at: int, size: Size
 
 def _learn_word(world: Any, person: Any, start: Any, size: Size) -> list[float]:
     """Losses while a new word is learned, from its first value on."""
-    from likeness.nodes.training.data import seeded
     from likeness.nodes.training.recipes.base import TokenSettings
     from likeness.nodes.training.recipes.whole import TextualInversionRecipe
+    from likeness.nodes.training.samples.data import seeded
     from likeness.nodes.training.text.encoders import TextEncoders
     from likeness.nodes.training.text.live import LiveText
     from start_world import NOUN, TRIGGER
@@ -187,7 +187,7 @@ def _plain(size: Size, rate: float) -> dict[str, Any]:
 
 def _curve(model: Any, own: Any, unseen: Any, recipe: Any, seed: int, size: Size,
            text: Any = None) -> list[float]:
-    from likeness.nodes.training.loop import Trainer
+    from likeness.nodes.training.steps.loop import Trainer
 
     trainer = Trainer(model, own, recipe, seed, text=text)
     measure = _measure(trainer, unseen)
@@ -201,8 +201,8 @@ def _curve(model: Any, own: Any, unseen: Any, recipe: Any, seed: int, size: Size
 def _measure(trainer: Any, unseen: Any) -> Callable[[], float]:
     """The mean error of the velocity that a trainer's model predicts, with fixed noise."""
     import torch
-    from likeness.nodes.training import objectives
-    from likeness.nodes.training.data import collate, load_samples, main_captions, seeded
+    from likeness.nodes.training.objective import objectives
+    from likeness.nodes.training.samples.data import collate, load_samples, main_captions, seeded
 
     sampling = trainer.base.model_sampling
     photos = load_samples(trainer.base, unseen, trainer.recipe, trainer.device)

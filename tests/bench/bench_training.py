@@ -97,7 +97,7 @@ def _make_importable() -> None:
     sys.path += [str(folder) for folder in folders if str(folder) not in sys.path]
     if "likeness" in sys.modules:
         return
-    from launcher.tiny_models import import_comfyui
+    from launcher.tiny.models import import_comfyui
 
     import_comfyui(COMFYUI)
     spec = importlib.util.spec_from_file_location(

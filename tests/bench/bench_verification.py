@@ -127,7 +127,7 @@ def curve(alike: np.ndarray, who: np.ndarray, seed: int = 0) -> list[dict[str, A
 
     False rejects are those of the other photos of the same person, where there are any.
     """
-    from likeness.nodes.scoring.rates import Impostors
+    from likeness.nodes.scoring.calibration.rates import Impostors
 
     random = np.random.default_rng(seed)
     accepted, tried, missed, shown = Counter(), 0, Counter(), 0
@@ -151,8 +151,8 @@ def subjects(people: People, backend: str) -> list[dict[str, Any]]:
     from likeness.nodes.faces import backends
     from likeness.nodes.faces.centre import robust_centre
     from likeness.nodes.faces.embed import similarity
-    from likeness.nodes.scoring.calibration import calibrate
-    from likeness.nodes.scoring.references import own_spread
+    from likeness.nodes.scoring.calibration.calibration import calibrate
+    from likeness.nodes.scoring.calibration.references import own_spread
 
     found = []
     for person, count in Counter(people.who.tolist()).items():
@@ -184,7 +184,7 @@ def _judged(name: str, score: float, limits: Any, trying: np.ndarray) -> dict[st
 
 
 def _committed(backend: str) -> People:
-    from likeness.nodes.scoring.bank import shipped
+    from likeness.nodes.scoring.bank.bank import shipped
 
     people = _embed_all(_by_name(ASSETS), backend)
     bank = shipped(backend).embeddings

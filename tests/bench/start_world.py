@@ -23,13 +23,14 @@ import training_models
 from likeness.nodes.patching import AttentionPatch, add_to_attention, cross_attentions
 from likeness.nodes.sockets import TrainingItem, TrainingSet
 from likeness.nodes.tensors import write_conditioning, write_latent
-from likeness.nodes.training import conds, objectives
-from likeness.nodes.training.data import collate, load_samples, seeded
-from likeness.nodes.training.denoise import denoise
-from likeness.nodes.training.loop import Trainer
+from likeness.nodes.training.objective import objectives
+from likeness.nodes.training.objective.denoise import denoise
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples import conds
+from likeness.nodes.training.samples.data import collate, load_samples, seeded
 from likeness.nodes.training.start import known_faces, vision
-from likeness.nodes.training.start.start import initial_text
+from likeness.nodes.training.start.first_values import initial_text
+from likeness.nodes.training.steps.loop import Trainer
 from likeness.nodes.training.text.encoders import TextEncoders
 from torch.nn.functional import normalize, scaled_dot_product_attention
 

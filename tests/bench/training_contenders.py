@@ -19,9 +19,9 @@ import comfy.ldm.modules.attention
 import comfy.utils
 import torch
 import training_models
-from likeness.nodes.training.data import collate, main_captions
-from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples.data import collate, main_captions
+from likeness.nodes.training.steps.loop import Trainer
 from training_networks import Networks
 
 _NEVER = 100_000  # steps: more than any contender makes

@@ -18,7 +18,7 @@ import torch
 import training_models
 from references import Reference, make_reference
 
-from launcher.tiny_checkpoints import unet_config
+from launcher.tiny.checkpoints import unet_config
 
 
 @dataclass(frozen=True)

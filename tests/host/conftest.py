@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from launcher import server, tiny_models
-from launcher.client import Client, Run
-from launcher.links import link_folder
-from launcher.refusals import Prompt
-from launcher.workflows import load_workflow, with_settings
+from launcher.client.api import Client, Run
+from launcher.client.refusals import Prompt
+from launcher.client.workflows import load_workflow, with_settings
+from launcher.hosts import server
+from launcher.hosts.links import link_folder
+from launcher.tiny import models as tiny_models
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
@@ -35,7 +36,7 @@ class RunningHost:
     """The server and everything a test asks of it."""
 
     client: Client
-    models: Mapping[str, Path]  # tiny model name -> file, as in launcher/tiny_models.py
+    models: Mapping[str, Path]  # tiny model name -> file, as in launcher/tiny/models.py
     base: Path  # models and custom_nodes
     folder: Path  # this session's own: input, output, temp, user, host.log
 
@@ -115,8 +116,8 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     base = ROOT / ".host" / "test"
     folder = tmp_path_factory.mktemp("host")
     link_folder(ROOT, base / "custom_nodes" / "comfyui-likeness")
-    for small in ("tiny_architectures", "tiny_vision"):
-        link_folder(ROOT / "launcher" / small, base / "custom_nodes" / small)
+    for small in ("architectures", "vision"):
+        link_folder(ROOT / "launcher" / "tiny" / small, base / "custom_nodes" / f"tiny_{small}")
     models = tiny_models.make(COMFYUI, base / "models")
     folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
                                                                 "user")))

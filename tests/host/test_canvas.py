@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import canvas
+from launcher.makers import canvas
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPHS = sorted((ROOT / "workflows").glob("*.json"))
@@ -30,7 +30,7 @@ def test_the_graph_is_drawn_from_the_api_file(object_info, path):
     prompt = json.loads((ROOT / "workflows" / "api" / path.name).read_text())
     layout = json.loads((canvas.LAYOUTS / path.name).read_text())
     assert json.loads(path.read_text()) == canvas.to_graph(prompt, object_info, layout), (
-        f"draw it again: python -m launcher.canvas {path.stem} OBJECT_INFO.json")
+        f"draw it again: python -m launcher.makers.canvas {path.stem} OBJECT_INFO.json")
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_graphs import PHOTOS, Training, files, report
 
-from launcher import sample_photos
+from launcher.makers import sample_photos
 
 # Core's loader prints this whenever it reads a checkpoint.
 READ = "model weight dtype"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher import demo, sample_photos
+from launcher import demo
+from launcher.client.workflows import load_workflow, with_settings
 from launcher.command_line import main
-from launcher.host import Host
-from launcher.workflows import load_workflow, with_settings
+from launcher.hosts.host import Host
+from launcher.makers import sample_photos
 
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or demo.ROOT / ".host" / "ComfyUI")
 # The demo's own settings, with the test host's models.

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt
+from launcher.client.refusals import FailedPrompt
+from launcher.makers import sample_photos
 
 PACK_MODELS = Path(__file__).resolve().parents[2] / "nodes" / "faces" / "models"
 SFACE = "face_detection_yunet_2023mar.onnx", "face_recognition_sface_2021dec.onnx"
@@ -64,7 +64,7 @@ def samples(host):
 def second_judge(host):
     """Files for a second recogniser in the host's folder, gone afterwards."""
     pytest.importorskip("onnx")
-    from launcher.tiny_opencv_zoo import make_files
+    from launcher.tiny.opencv_zoo import make_files
 
     folder = host.base / "models" / "opencv_zoo"
     made = not folder.exists()

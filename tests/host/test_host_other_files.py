@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_graphs import PHOTOS, Training, files, report
 
-from launcher import sample_photos
+from launcher.makers import sample_photos
 
 RANK, ALPHA = 4, 2.0
 # sd-scripts' prefixes, by the beginning of the same layer's key in a FLUX.1 checkpoint.

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt
-from launcher.workflows import load_workflow, with_settings
+from launcher.client.refusals import FailedPrompt
+from launcher.client.workflows import load_workflow, with_settings
+from launcher.makers import sample_photos
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 PHOTOS = ("01_portrait.jpg", "02_outdoors.jpg", "09_somebody_else.jpg")

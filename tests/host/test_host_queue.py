@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.client.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
 
 CONTROLS = {"sd15": "tiny_sd15_pose", "sdxl": "tiny_sdxl_pose", "sd3": "tiny_sd3_pose",
             "flux": "tiny_flux_union"}

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from training_graphs import SMALL
 
-from launcher import sample_photos
+from launcher.client.workflows import load_workflow
 from launcher.command_line import main
-from launcher.workflows import load_workflow
+from launcher.makers import sample_photos
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 QUEUED = {  # workflow -> tiny checkpoint, what is changed for speed, what has to come back

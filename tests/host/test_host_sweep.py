@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from training_graphs import PHOTOS, Training
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.client.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.makers import sample_photos
 
 SMALL = {"width": 64, "height": 64, "steps": 1, "cfg": 1.0, "prompts": "photo of {subject}"}
 

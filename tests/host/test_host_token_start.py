@@ -8,9 +8,11 @@ import torch
 from safetensors.torch import save_file
 from training_graphs import PHOTOS, Training, report
 
-from launcher import sample_photos, tiny_checkpoints, tiny_vision
-from launcher.random_weights import fill
-from launcher.sample_photos import ASSETS
+from launcher.makers import sample_photos
+from launcher.makers.sample_photos import ASSETS
+from launcher.tiny import checkpoints as tiny_checkpoints
+from launcher.tiny import vision as tiny_vision
+from launcher.tiny.random_weights import fill
 
 KNOWN = {"barack_obama.jpg": "obama3.jpg", "joe_biden.jpg": "biden.jpg",
          "joe biden 2.jpg": "biden2.jpg"}

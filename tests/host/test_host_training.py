@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from training_graphs import ARCHITECTURES, PHOTOS, Training, files, report
 
-from launcher import sample_photos
+from launcher.makers import sample_photos
 
 # Rates at which three steps show in a picture of random weights.
 ADAPTERS = {

@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors import safe_open
 from training_graphs import PHOTOS, Training, files, heard, report
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.client.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.makers import sample_photos
 
 LOOK = {"every": 2, "pictures": 2, "width": 64, "height": 64, "steps": 1, "cfg": 1.0}
 

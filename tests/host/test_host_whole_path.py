@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
-from launcher.workflows import load_workflow, with_settings
+from launcher.client.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.client.workflows import load_workflow, with_settings
+from launcher.makers import sample_photos
 
 WORKFLOW = Path(__file__).resolve().parents[2] / "workflows/api/selfies_to_headshots.json"
 # Small models and sizes; everything else is as in the file that users run.

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from training_graphs import SMALL
 
-from launcher import sample_photos
-from launcher.refusals import FailedPrompt
-from launcher.workflows import load_workflow, with_settings
+from launcher.client.refusals import FailedPrompt
+from launcher.client.workflows import load_workflow, with_settings
+from launcher.makers import sample_photos
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows" / "api"
 

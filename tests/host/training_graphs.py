@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from launcher.canvas import input_specs, is_widget
-from launcher.client import Run
-from launcher.websocket import ConnectionClosed, WebSocket
+from launcher.client.api import Run
+from launcher.client.websocket import ConnectionClosed, WebSocket
+from launcher.makers.canvas import input_specs, is_widget
 
 Link = Callable[..., list[Any]]
 PHOTOS = ("01_portrait.jpg", "02_outdoors.jpg", "04_window_light.jpg")

@@ -9,9 +9,9 @@ import diffusers
 import torch
 import training_models
 from likeness.nodes.sockets import TrainingSet
-from likeness.nodes.training.data import Batch
-from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples.data import Batch
+from likeness.nodes.training.steps.loop import Trainer
 from references import Reference, make_reference
 
 TOLERANCE = 1e-5

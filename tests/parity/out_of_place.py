@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import training_models
+from kernel_formulas import formulas_for_kernels
 from torch.overrides import TorchFunctionMode
 
 # `x += y` reports itself as `add_`, so `x.add_(y)` as a statement would lose its sum: the second
@@ -60,7 +61,8 @@ class Truth:
     Attributes:
         base: the host's object round the network.
         parameters: "path.down" and "path.up" -> leaves.
-        target: noise, or flow from the latents to the noise.
+        latents: what is to be estimated.
+        slope_of_estimate: (B,), by how much an estimate changes with the network's output.
         replaced: sums in place that the last loss made anew.
     """
 
@@ -69,19 +71,20 @@ class Truth:
     noisy: torch.Tensor
     sigmas: torch.Tensor
     conds: Mapping[str, Any]
-    target: torch.Tensor
+    latents: torch.Tensor
+    slope_of_estimate: torch.Tensor
     options: Mapping[str, Any]
     replaced: int = 0
 
     def loss(self, out_of_place: bool) -> torch.Tensor:
-        """Mean squared error of noise or flow, which is (noisy - x0) / sigma either way."""
-        with torch.inference_mode(False), torch.enable_grad(), _Double(out_of_place) as mode:
+        """Mean squared error of what the network itself predicts: noise, velocity or flow."""
+        with torch.inference_mode(False), torch.enable_grad(), formulas_for_kernels(), \
+                _Double(out_of_place) as mode:
             estimate = self.base.apply_model(
                 self.noisy, self.sigmas, transformer_options=dict(self.options), **self.conds)
         self.replaced = mode.replaced
         shape = (len(self.sigmas),) + (1,) * (self.noisy.ndim - 1)
-        return ((self.noisy - estimate) / self.sigmas.double().reshape(shape)
-                - self.target).square().mean()
+        return ((self.latents - estimate) / self.slope_of_estimate.reshape(shape)).square().mean()
 
     @cached_property
     def gradients(self) -> dict[str, torch.Tensor]:
@@ -132,10 +135,9 @@ def make_truth(name: str, trainer: Any, batch: Any, sigmas: torch.Tensor,
             _add(network.get_submodule(path), down, up, layer.scale)
         latents = batch.latents
         noisy = sampling.noise_scaling(sigmas, noise.clone(), latents.clone()).double()
-        # At the highest level of a flow nothing is left of the latent.
-        signal = sampling.noise_scaling(torch.ones(1), torch.zeros(1, 1), torch.ones(1, 1))
-        target = noise if signal.item() else noise - latents
-        return Truth(twin, parameters, noisy, sigmas, batch.conds, target.double(),
+        # x0 = x - sigma output of noise and flow; of Cosmos (x - sigma output) / (1 + sigma).
+        slope = sigmas.double() / (1 + sigmas.double() if name.startswith("cosmos") else 1)
+        return Truth(twin, parameters, noisy, sigmas, batch.conds, latents.double(), slope,
                      trainer.patcher.model_options.get("transformer_options", {}))
 
 

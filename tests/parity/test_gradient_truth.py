@@ -12,15 +12,17 @@ import comfy.rmsnorm
 import pytest
 import torch
 import training_models
-from likeness.nodes.training import frozen
 from likeness.nodes.training.adapters import attach
-from likeness.nodes.training.data import collate, main_captions
-from likeness.nodes.training.loop import Trainer
+from likeness.nodes.training.frozen import layers as frozen
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples.data import collate, main_captions
+from likeness.nodes.training.steps.loop import Trainer
 from out_of_place import Truth, make_truth
 from torch.utils.checkpoint import checkpoint
 
-TOLERANCE = 1e-5
+TOLERANCE = 5e-5
+# Networks of the host that add to what autograd may have saved.
+IN_PLACE = {"flux", "flux2", "chroma", "omnigen2", "boogu", "krea2"}
 # Leaves frozen layers between the adapted ones; with all layers adapted there are none.
 BETWEEN = "attention"
 CHECKPOINTING = pytest.mark.parametrize("checkpointing", [False, True],
@@ -100,7 +102,7 @@ def test_gradients_equal_plain_autograd_out_of_place(name, checkpointing, tmp_pa
     loss, ours = case.gradients()
     truth = case.truth()
     _assert_equal(ours, truth.gradients)
-    assert truth.replaced == (10 if name in ("flux", "chroma") else 0)
+    assert bool(truth.replaced) == (name in IN_PLACE)
     assert loss == pytest.approx(truth.loss(out_of_place=True).item(), rel=TOLERANCE)
 
 
@@ -149,8 +151,7 @@ def test_in_place_residuals_need_the_copies_that_norms_make(name, tmp_path, monk
 
 
 def test_in_place_residuals_need_the_copies_that_checkpoints_make(tmp_path, monkeypatch):
-    def without_copies(block):
-        original = type(block).forward.__get__(block)
+    def without_copies(original):
         return lambda *args, **kwargs: checkpoint(lambda: original(*args, **kwargs),
                                                   use_reentrant=False)
 
@@ -174,7 +175,7 @@ def test_weights_born_under_inference_mode_train(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["flux", "z_image", "wan"])
 def test_weights_born_under_inference_mode_need_their_copies(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("likeness.nodes.training.scope.Scope.borrow_small_tensors",
+    monkeypatch.setattr("likeness.nodes.training.frozen.scope.Scope.borrow_small_tensors",
                         lambda self, root, large: None)
     with pytest.raises(RuntimeError, match="Inference tensors cannot be saved for backward"):
         Case(name, tmp_path).gradients()
@@ -193,7 +194,9 @@ def test_every_norm_of_the_network_saves_its_own_input(name, tmp_path, monkeypat
     case = Case(name, tmp_path)
     functional = torch.nn.functional
     normalising = [(functional, "layer_norm"), (functional, "group_norm"),
-                   (comfy.rmsnorm, "rms_norm_torch")]
+                   (functional, "rms_norm")]
+    if hasattr(comfy.rmsnorm, "rms_norm_torch"):  # older hosts hold torch's function themselves
+        normalising.append((comfy.rmsnorm, "rms_norm_torch"))
     with torch.inference_mode(), case.trainer.attached():
         seen = []
         with monkeypatch.context() as patch:
@@ -229,8 +232,7 @@ def test_a_checkpoints_second_run_sees_the_options_of_the_first(tmp_path):
 
 
 def test_a_checkpoint_that_shares_its_options_would_be_wrong(tmp_path, monkeypatch):
-    def shared(block):
-        original = type(block).forward.__get__(block)
+    def shared(original):
         return lambda *args, **kwargs: checkpoint(
             lambda *inner: original(*(value.clone() if isinstance(value, torch.Tensor) else value
                                       for value in inner), **kwargs), *args, use_reentrant=False)

@@ -12,8 +12,8 @@ from likeness.nodes.training.adapters.group import Adapters
 from likeness.nodes.training.export.diffusers import network_tensors
 from likeness.nodes.training.export.keys import KeyStyle, layer_keys
 from likeness.nodes.training.export.lora import apply_lora, lora_tensors
+from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.recipes.adapters import LoRARecipe
-from likeness.nodes.training.scope import Scope
 from references import make_reference
 from safetensors.torch import save_file
 

@@ -11,8 +11,8 @@ import transformers
 from likeness.nodes.training.adapters.attach import attach
 from likeness.nodes.training.adapters.group import Adapters
 from likeness.nodes.training.export.diffusers import network_tensors, text_tensors
+from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.recipes.adapters import LoRARecipe
-from likeness.nodes.training.scope import Scope
 from likeness.nodes.training.text.encoders import TextEncoders
 from references import make_reference
 from safetensors.torch import save_file

@@ -6,9 +6,9 @@ import diffusers
 import pytest
 import torch
 import training_models
-from likeness.nodes.training.data import collate, main_captions
-from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples.data import collate, main_captions
+from likeness.nodes.training.steps.loop import Trainer
 from references import make_reference
 
 TOLERANCE = 1e-5

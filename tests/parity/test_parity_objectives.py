@@ -22,9 +22,9 @@ from formulas import (
     masked_loss,
     squared_error,
 )
-from likeness.nodes.training import objectives, timesteps
-from likeness.nodes.training.data import collate, main_captions
+from likeness.nodes.training.objective import objectives, timesteps
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.samples.data import collate, main_captions
 
 STEPS = torch.tensor([5, 187, 500, 731, 998])
 PREDICTIONS = pytest.mark.parametrize("prediction", ["eps", "v"])

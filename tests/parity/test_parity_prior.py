@@ -29,8 +29,8 @@ from formulas import (
     predicted,
     squared_error,
 )
-from likeness.nodes.training.data import collate
-from likeness.nodes.training.losses import Objective
+from likeness.nodes.training.objective.losses import Objective
+from likeness.nodes.training.samples.data import collate
 
 BACKGROUND, WEIGHT = 0.2, 0.7
 SIZES = ((16, 16), (16, 16))

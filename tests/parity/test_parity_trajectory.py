@@ -9,8 +9,8 @@ import torch
 import training_models
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
-from likeness.nodes.training.loop import Trainer
 from likeness.nodes.training.recipes.adapters import LoRARecipe
+from likeness.nodes.training.steps.loop import Trainer
 from peft import LoraConfig
 from references import make_reference
 

@@ -1,1 +1,1 @@
-"""What layers of a model learn: adapters beside frozen weights, or new weights."""
+"""What layers learn: one file a technique, beside frozen layers of the host."""

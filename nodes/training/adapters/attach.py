@@ -8,10 +8,11 @@ import comfy.model_management
 import torch
 from torch import nn
 
-from .. import frozen
+from ..frozen import layers as frozen
+from ..frozen.host_operations import attach_operations, out_of_place, writes_into_input
+from ..frozen.rotary import attach_rotary
+from ..frozen.scope import Scope
 from ..recipes.fields import Precision
-from ..rotary import attach_rotary
-from ..scope import Scope
 from .group import Adapters
 
 
@@ -37,11 +38,17 @@ def attach(scope: Scope, owner: nn.Module, network: nn.Module, adapters: Adapter
                 lambda x, module=module: frozen.run(module, x)))
         elif frozen.is_norm(module):
             scope.override_forward(module, frozen.norm_on_copy(module))
+    attach_operations(scope)
     attach_rotary(scope)
     scope.borrow_small_tensors(owner, large)
-    if checkpointing:
-        for block in frozen.blocks(network):
-            scope.override_forward(block, frozen.checkpointed(block))
+    for block in frozen.blocks(network):
+        own = forward = type(block).forward.__get__(block)
+        if writes_into_input(block):
+            forward = out_of_place(forward)
+        if checkpointing:
+            forward = frozen.checkpointed(forward)
+        if forward is not own:
+            scope.override_forward(block, forward)
 
 
 def set_compute_type(scope: Scope, base: nn.Module, dtype: torch.dtype) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.whole import DreamBoothRecipe
 from .layer import AdapterLayer, take
 from .operation import bias_gradient, input_gradient, operate, padded, weight_gradient

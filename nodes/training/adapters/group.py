@@ -10,7 +10,7 @@ from torch import nn
 
 from ... import runtime
 from ...errors import LikenessError
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.whole import DreamBoothRecipe
 from .full import FullLayer

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...errors import LikenessError
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.adapters import AdapterRecipe
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.adapters import LoKrRecipe
 from .layer import AdapterLayer, take
 from .operation import CONVOLVE

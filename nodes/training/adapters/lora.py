@@ -14,7 +14,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from ...errors import LikenessError
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.adapters import LoRARecipe
 from ..recipes.fields import Initialisation
 from .layer import AdapterLayer, frozen_weight, rank_within, take

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from .. import frozen
-from ..dense import dense_input_gradient
+from ..frozen import layers as frozen
+from ..frozen.dense import dense_input_gradient
 from .operation import CONVOLVE
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ...errors import LikenessError
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.adapters import OFTRecipe
 from .layer import AdapterLayer, take
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import frozen
-from ..dense import dense, dense_input_gradient
+from ..frozen import layers as frozen
+from ..frozen.dense import dense, dense_input_gradient
 
 CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TO_INPUT = {1: nn.grad.conv1d_input, 2: nn.grad.conv2d_input, 3: nn.grad.conv3d_input}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from .. import frozen
+from ..frozen import layers as frozen
 from .operation import input_gradient, operate, padded, weight_gradient
 
 

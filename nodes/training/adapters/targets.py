@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from ...errors import LikenessError
-from .. import frozen
+from ..frozen import layers as frozen
 from ..recipes.fields import Target
 
 _CROSS_ATTENTION = ("cross_attn", "attn2")
@@ -55,7 +55,8 @@ def target_layers(model: nn.Module, target: Target) -> dict[str, nn.Module]:
 
 def _can_learn(module: nn.Module, target: Target) -> bool:
     if frozen.is_linear(module):
-        return True
+        # One number in or out has rank 1, and a preset gives all its layers one rank.
+        return min(module.in_features, module.out_features) > 1
     if not frozen.is_conv(module) or module.groups != 1:
         return False
     # A convolution over single points is a dense layer.

@@ -1,1 +1,1 @@
-"""Files of what was trained, in the layouts that ComfyUI and its relatives load."""
+"""What comes out: files that are proven by loading them back, and the node that applies them."""

@@ -14,10 +14,10 @@ import torch
 
 from ...errors import LikenessError, NotSavedError
 from ...files import write_whole
-from .. import frozen
 from ..adapters.group import Adapters
-from ..data import seeded
-from ..loop import Trainer
+from ..frozen import layers as frozen
+from ..samples.data import seeded
+from ..steps.loop import Trainer
 from .rounding import round_evenly
 
 logger = logging.getLogger("likeness")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,12 @@ from ..adapters.layer import AdapterLayer
 from .keys import KeyStyle, text_keys
 
 _LORA = {"lora_down.weight", "lora_up.weight", "alpha"}
+# Names that the host's one table of FLUX-like layers has for FLUX.2 alone, and for the others alone
+# in the same place: a layer has one name in a family.
+_FLUX2_BLOCK = ("ff.linear_in", "ff.linear_out", "ff_context.linear_in", "ff_context.linear_out")
+_FLUX1_BLOCK = ("ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2")
+_FLUX2_SINGLE = ("attn.to_qkv_mlp_proj", "attn.to_out")
+_FLUX1_SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ def network_parts(model: Any, paths: Iterable[str]) -> dict[str, tuple[Part, ...
         # A second name of the same SDXL layer, which belongs to another family.
         if not name.endswith(".weight") or name.startswith("class_embedding."):
             continue
+        if _is_of_another_family(model, name.removesuffix(".weight")):
+            continue
         target, span, reorder = (*((place,) if isinstance(place, str) else place), None, None)[:3]
         rows = None if span is None else (span[1], span[2])
         parts.setdefault(target.removesuffix(".weight"), []).append(
@@ -47,7 +56,25 @@ def network_parts(model: Any, paths: Iterable[str]) -> dict[str, tuple[Part, ...
     if lost is not None:
         raise LikenessError(f"Diffusers' loader has no name for layer `{lost}` of this model; "
                             "save with the keys `kohya` or choose a smaller `target`.")
+    for path, names in found.items():
+        _check_once(path, names)
     return found
+
+
+def _check_once(path: str, names: tuple[Part, ...]) -> None:
+    """Refuse a layer that the host's table names twice, before anything is trained.
+
+    Raises:
+        LikenessError: two parts share a row.
+    """
+    end = 0
+    for first, count in sorted((0, math.inf) if part.rows is None else part.rows
+                               for part in names):
+        if first < end:
+            raise LikenessError(f"ComfyUI names layer `{path}` twice for diffusers' files "
+                                f"({', '.join(part.name for part in names)}); save with the keys "
+                                "`kohya`.")
+        end = first + count
 
 
 def network_tensors(model: Any, adapters: Adapters, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -139,6 +166,21 @@ def _root(tensors: Mapping[str, torch.Tensor]) -> float:
 def _give(layer: AdapterLayer, down: torch.Tensor, up: torch.Tensor) -> None:
     root = _root(layer.to_file(torch.float32))
     layer.from_file({"lora_down.weight": down / root, "lora_up.weight": up / root})
+
+
+def _is_of_another_family(model: Any, name: str) -> bool:
+    """Whether one of the host's names of FLUX-like layers is not used by this model's family."""
+    if not isinstance(model.model, comfy.model_base.Flux):
+        return False
+    second = isinstance(model.model, getattr(comfy.model_base, "Flux2", ()))
+    block, _, rest = name.partition(".")
+    inside = rest.partition(".")[2]
+    match block:
+        case "transformer_blocks":
+            return inside in (_FLUX1_BLOCK if second else _FLUX2_BLOCK)
+        case "single_transformer_blocks":
+            return inside in (_FLUX1_SINGLE if second else _FLUX2_SINGLE)
+    return False
 
 
 def _is_unet(model: Any) -> bool:

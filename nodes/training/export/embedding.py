@@ -13,8 +13,8 @@ from safetensors import safe_open
 
 from ...errors import LikenessError, NotSavedError
 from ...tensors import write_tensors
-from ..formats import coarsest_format
-from ..scope import Scope
+from ..frozen.formats import coarsest_format
+from ..frozen.scope import Scope
 from ..text.encoders import TextEncoders
 from ..text.host_clip import plain, with_embeddings
 from ..text.tokens import TokenRows, write_embedding_name

@@ -14,12 +14,12 @@ from safetensors import safe_open
 from ... import runtime
 from ...errors import LikenessError, NotSavedError
 from ...tensors import write_tensors
-from .. import frozen
 from ..adapters.group import Adapters
 from ..adapters.layer import AdapterLayer
-from ..denoise import probe
-from ..formats import coarsest_format
-from ..loop import Trainer
+from ..frozen import layers as frozen
+from ..frozen.formats import coarsest_format
+from ..objective.denoise import probe
+from ..steps.loop import Trainer
 from .keys import is_text_key
 
 FILE_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}

@@ -1,1 +1,1 @@
-"""Data sets and settings for kohya's sd-scripts, to train the same recipe outside ComfyUI."""
+"""A training set and a recipe in the words of sd-scripts, and the node that writes them."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
 
 from ...errors import LikenessError
 from ..recipes.adapters import AdapterRecipe
@@ -19,6 +17,7 @@ from ..recipes.fields import BaseWeights, Loss, Optimizer, Precision, Schedule, 
 from ..recipes.whole import DreamBoothRecipe, TextualInversionRecipe
 from .networks import network_arguments
 from .noise import noise_arguments
+from .settings import Settings
 
 
 class Architecture(str, Enum):
@@ -55,26 +54,6 @@ _OPTIMIZERS = {
 _LOSSES = {Loss.SQUARED: "l2", Loss.HUBER: "huber", Loss.SMOOTH_L1: "smooth_l1"}
 # Scripts of full fine-tuning that take class pictures but no weight for them.
 _FIXED_PRIOR = ("sdxl_train.py", "sd3_train.py", "flux_train.py")
-
-
-@dataclass
-class Settings:
-    """What one run of sd-scripts is told, and what of the recipe it cannot be told."""
-
-    script: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    subset: dict[str, Any] = field(default_factory=dict)  # of the data set's file
-    lost: dict[str, str] = field(default_factory=dict)  # recipe field -> why, or what is done
-    handled: set[str] = field(default_factory=set)
-
-    def take(self, *names: str) -> None:
-        """Note recipe fields as expressed in the arguments."""
-        self.handled.update(names)
-
-    def lose(self, name: str, reason: str) -> None:
-        """Note a recipe field that the script cannot follow exactly."""
-        self.handled.add(name)
-        self.lost[name] = reason
 
 
 def script_of(architecture: Architecture, recipe: Recipe) -> str:

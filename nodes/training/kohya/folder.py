@@ -12,8 +12,9 @@ from typing import Any
 from ...errors import LikenessError
 from ..recipes.base import Recipe
 from . import toml
-from .arguments import Architecture, Settings, settings
+from .arguments import Architecture, settings
 from .dataset import Dataset, config, write_pictures
+from .settings import Settings
 
 _DATASET, _TRAIN, _README = "dataset.toml", "train.toml", "README.txt"
 

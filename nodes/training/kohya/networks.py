@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from ..recipes.adapters import AdapterRecipe, OFTRecipe
 from ..recipes.fields import Target
-
-if TYPE_CHECKING:
-    from .arguments import Settings
+from .settings import Settings
 
 _MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3",
             "flux": "networks.lora_flux"}

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from ..recipes.base import Recipe
 from ..recipes.fields import Timesteps, Weighting
-
-if TYPE_CHECKING:
-    from .arguments import Settings
+from .settings import Settings
 
 # The models' own time shifts, which the arguments have to spell out (comfy.supported_models).
 _OWN_SHIFT = {"sd3": 3.0, "flux": math.exp(1.15)}

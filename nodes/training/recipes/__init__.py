@@ -1,1 +1,1 @@
-"""Recipes: everything that decides a training run except the data, the model and the seed."""
+"""What a recipe says: techniques, settings, published presets, and the nodes that offer them."""

@@ -1,1 +1,1 @@
-"""What a new word starts from: what an encoder knows of the person already."""
+"""What a new word starts from, and the node that finds it."""

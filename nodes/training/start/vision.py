@@ -18,7 +18,7 @@ from ...errors import LikenessError
 from ...faces.align import FFHQ_512, align, five_points
 from ...images import reread_photo, to_image
 from ...sockets import Photo
-from ..scope import Scope
+from ..frozen.scope import Scope
 from ..text.encoders import TextEncoders
 from ..text.host_clip import Encoder, plain
 

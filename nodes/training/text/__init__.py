@@ -1,1 +1,1 @@
-"""Text encoders that learn: new words, and adapters beside their layers."""
+"""What text encoders learn: new words, adapters, and conditionings that carry gradients."""

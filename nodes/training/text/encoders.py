@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import comfy.model_management
 import torch
 from torch import nn
 
@@ -15,10 +14,10 @@ from ...errors import LikenessError
 from ...tensors import Conditioning
 from ..adapters.attach import attach
 from ..adapters.group import Adapters
+from ..frozen.scope import Scope
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
 from ..recipes.fields import Optimizer
-from ..scope import Scope
 from .host_clip import plain
 from .tokens import TokenRows, mentions
 
@@ -100,9 +99,6 @@ class TextEncoders:
                         scope.set_attribute(encoder, name, vars(encoder)[name])
             attach(scope, self.network, self.network, self.adapters,
                    self.recipe.gradient_checkpointing)
-            # Newer hosts choose operations that have a backward pass when this is set.
-            if hasattr(comfy.model_management, "in_training"):
-                scope.set_attribute(comfy.model_management, "in_training", True)
 
     def check_captions(self, captions: Iterable[str]) -> None:
         """Refuse photos' captions that would teach the new word nothing.

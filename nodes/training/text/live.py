@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from .. import conds
-from ..data import Sample
+from ..samples import conds
+from ..samples.data import Sample
 from .encoders import TextEncoders
 from .tokens import mentions
 

@@ -11,6 +11,7 @@ import comfy.cldm.mmdit
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ldm.flux.controlnet
+import comfy.ldm.flux.model
 import comfy.ldm.qwen_image.controlnet
 import comfy.model_patcher
 import comfy.ops
@@ -19,6 +20,8 @@ import comfy.supported_models
 import comfy.t2i_adapter.adapter
 import pytest
 import torch
+
+from launcher.tiny.networks import flux_sizes
 
 CPU = torch.device("cpu")
 OPS = comfy.ops.disable_weight_init
@@ -80,9 +83,11 @@ def flux_control() -> Callable[..., comfy.controlnet.ControlNet]:
         net = comfy.ldm.flux.controlnet.ControlNetFlux(
             latent_input=latent, num_union_modes=modes, image_model="flux",
             control_latent_channels=channels if latent else None, operations=OPS,
-            dtype=torch.float32, in_channels=16, out_channels=16, vec_in_dim=8, context_in_dim=16,
-            hidden_size=64, mlp_ratio=2.0, num_heads=4, depth=double, depth_single_blocks=single,
-            axes_dim=[4, 6, 6], theta=10000, patch_size=2, qkv_bias=True, guidance_embed=False)
+            dtype=torch.float32, **flux_sizes(comfy.ldm.flux.model.FluxParams, {
+                "in_channels": 16, "out_channels": 16, "vec_in_dim": 8, "context_in_dim": 16,
+                "hidden_size": 64, "mlp_ratio": 2.0, "num_heads": 4, "depth": double,
+                "depth_single_blocks": single, "axes_dim": [4, 6, 6], "theta": 10000,
+                "patch_size": 2, "qkv_bias": True, "guidance_embed": False}))
         latent_format = comfy.latent_formats.Flux() if latent else None
         return comfy.controlnet.ControlNet(
             randomise(net, 3), compression_ratio=1, latent_format=latent_format, load_device=CPU,

@@ -12,13 +12,7 @@ from likeness.nodes.control.drawing import (
     draw_face_mesh,
     xinsir_scale,
 )
-from likeness.nodes.control.skeleton import (
-    JOINTS,
-    LIMBS,
-    Skeleton,
-    from_mediapipe,
-    openpose_people,
-)
+from likeness.nodes.control.skeleton import JOINTS, LIMBS, Skeleton, from_mediapipe, openpose_people
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.images import read_photo, resize
 

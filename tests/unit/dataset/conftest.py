@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes.dataset.curate import curate
-from likeness.nodes.dataset.load import list_photos, read_photos, read_record
+from likeness.nodes.dataset.curate.curate import curate
+from likeness.nodes.dataset.files.load import list_photos, read_photos, read_record
 from likeness.nodes.images import read_photo
 from likeness.nodes.quality.look import look
 from likeness.nodes.quality.rules import Rules

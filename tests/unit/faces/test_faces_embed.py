@@ -12,13 +12,7 @@ import torch
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces import dlib_resnet
 from likeness.nodes.faces.backends import backend
-from likeness.nodes.faces.embed import (
-    centre,
-    embed,
-    leave_one_out,
-    similarity,
-    subject_embeddings,
-)
+from likeness.nodes.faces.embed import centre, embed, leave_one_out, similarity, subject_embeddings
 from likeness.nodes.sockets import Photo, Subject
 
 PEOPLE = {"obama": "Obama", "obama3": "Obama", "obama_partial_face": "Obama",

@@ -16,7 +16,7 @@ from likeness.nodes.faces.turned import turn_face
 
 pytest.importorskip("insightface")
 onnx = pytest.importorskip("onnx")
-from launcher.tiny_insightface import make_pack  # noqa: E402
+from launcher.tiny.insightface import make_pack  # noqa: E402
 
 PEOPLE = {"obama": "Obama", "obama3": "Obama", "biden": "Biden", "biden2": "Biden",
           "astronaut": "Collins"}

@@ -14,7 +14,7 @@ from likeness.nodes.faces.embed import embed, similarity
 from likeness.nodes.faces.turned import turn_face
 
 pytest.importorskip("onnx")
-from launcher.tiny_opencv_zoo import make_files  # noqa: E402
+from launcher.tiny.opencv_zoo import make_files  # noqa: E402
 
 PEOPLE = {"obama": "Obama", "obama3": "Obama", "biden": "Biden", "biden2": "Biden",
           "astronaut": "Collins"}

@@ -9,18 +9,18 @@ import threading
 
 import pytest
 
-from launcher.client import Client, FileReference, Run, _finished
-from launcher.photos import list_photos, require_loader
-from launcher.problems import Problem
-from launcher.progress import Progress
-from launcher.refusals import (
+from launcher.client.api import Client, FileReference, Run, _finished
+from launcher.client.photos import list_photos, require_loader
+from launcher.client.progress import Progress
+from launcher.client.refusals import (
     FailedPrompt,
     InterruptedPrompt,
     failure_sentence,
     rejection_sentence,
 )
-from launcher.results import fetch, places, reported_paths
-from launcher.server import free_port
+from launcher.client.results import fetch, places, reported_paths
+from launcher.hosts.server import free_port
+from launcher.problems import Problem
 
 PROMPT = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}, "_meta": {"title": "Model"}},
           "2": {"class_type": "KSampler", "inputs": {}}}

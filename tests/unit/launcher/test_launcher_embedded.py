@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from launcher import cpu_wheels, embedded
+from launcher.hosts import cpu_wheels, embedded
 
 
 @pytest.fixture

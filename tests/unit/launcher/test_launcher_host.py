@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import host, server
-from launcher.attach import link_pack, ready_host
-from launcher.links import link_folder
-from launcher.native import require_loadable
+from launcher.hosts import host, server
+from launcher.hosts.attach import link_pack, ready_host
+from launcher.hosts.links import link_folder
+from launcher.hosts.native import require_loadable
 from launcher.problems import Problem
 
 

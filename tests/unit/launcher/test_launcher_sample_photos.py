@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from PIL import Image
 
-from launcher import sample_photos
+from launcher.makers import sample_photos
 
 
 @pytest.fixture(scope="module")

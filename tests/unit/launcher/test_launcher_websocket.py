@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from launcher.websocket import (
+from launcher.client.websocket import (
     BINARY,
     CLOSE,
     PING,

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from launcher.problems import Problem
-from launcher.workflows import (
+from launcher.client.workflows import (
     find_node,
     load_workflow,
     parse_setting,
     read_settings,
     with_settings,
 )
+from launcher.problems import Problem
 
 PROMPT = {
     "3": {"class_type": "KSampler", "_meta": {"title": "Sample"},

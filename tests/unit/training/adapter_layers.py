@@ -11,6 +11,7 @@ import training_models
 from likeness.nodes.training.adapters.attach import attach
 from likeness.nodes.training.adapters.group import LAYERS, Adapters
 from likeness.nodes.training.adapters.layer import AdapterLayer
+from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.recipes.adapters import (
     AdapterRecipe,
     DoRARecipe,
@@ -20,7 +21,6 @@ from likeness.nodes.training.recipes.adapters import (
     OFTRecipe,
 )
 from likeness.nodes.training.recipes.whole import DreamBoothRecipe
-from likeness.nodes.training.scope import Scope
 
 RECIPES = {"lora": LoRARecipe, "dora": DoRARecipe, "loha": LoHaRecipe, "lokr": LoKrRecipe,
            "oft": OFTRecipe, "dreambooth": DreamBoothRecipe}

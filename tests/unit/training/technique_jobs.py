@@ -21,7 +21,6 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.sockets import Subject, TrainingSet
 from likeness.nodes.tensors import write_conditioning
-from likeness.nodes.training.job import Job
 from likeness.nodes.training.recipes.adapters import (
     DoRARecipe,
     LoHaRecipe,
@@ -32,9 +31,10 @@ from likeness.nodes.training.recipes.adapters import (
 )
 from likeness.nodes.training.recipes.base import Recipe, TokenSettings
 from likeness.nodes.training.recipes.whole import DreamBoothRecipe, TextualInversionRecipe
+from likeness.nodes.training.run.job import Job
 from safetensors import safe_open
 
-from launcher import random_weights
+from launcher.tiny import random_weights
 
 TRIGGER, NOUN = "ohwx", "woman"
 SUBJECT = Subject("Ann", TRIGGER, NOUN, (), (), {}, {}, np.zeros((478, 3)))

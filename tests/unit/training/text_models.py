@@ -9,7 +9,7 @@ import comfy.sd
 import torch
 import training_models
 
-from launcher.tiny_checkpoints import model_config
+from launcher.tiny.checkpoints import model_config
 
 # Encoders of each architecture's tiny CLIP, in the tokenizer's order.
 ENCODERS = {"sd15": ("clip_l",), "sdxl": ("clip_g", "clip_l"), "sd3": ("clip_g", "clip_l"),

@@ -13,18 +13,19 @@ from likeness.nodes import runtime
 from likeness.nodes.sockets import TrainingItem, TrainingSet
 from likeness.nodes.tensors import write_conditioning, write_latent
 
-from launcher.tiny_checkpoints import model_config
+from launcher.tiny import networks
+from launcher.tiny.checkpoints import model_config
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")
 _PLAIN = (bool, int, float, str, type(None), torch.dtype, uuid.UUID)
 # The rest of the host's image networks, which have no checkpoint here.
-NETWORKS = (*ARCHITECTURES, "z_image", "qwen_image", "wan", "chroma")
+NETWORKS = (*ARCHITECTURES, *networks.NETWORKS)
 # Widths of text tokens and pooled text, latent channels, as the tiny models take them.
 TEXT = {"sd15": (64, 0, 4), "sdxl": (128, 64, 4), "sd3": (4096, 128, 16), "flux": (64, 64, 16),
-        "z_image": (64, 0, 16), "qwen_image": (64, 0, 16), "wan": (64, 0, 16),
-        "chroma": (64, 64, 16)}
-_FRAMES = {"qwen_image": 1, "wan": 2}  # of latents that have a time axis
+        **{name: (network.text, network.pooled, network.channels)
+           for name, network in networks.NETWORKS.items()}}
+_FRAMES = {name: network.frames for name, network in networks.NETWORKS.items() if network.frames}
 
 
 def make_model(name: str, *, prediction: str | None = None, dtype: torch.dtype = torch.float32,
@@ -74,6 +75,8 @@ def make_training_set(folder: Path, name: str, sizes: tuple[tuple[int, int], ...
         options = {}
         if pooled:
             options["pooled_output"] = torch.randn(1, pooled, generator=generator)
+        if name in networks.NETWORKS and networks.NETWORKS[name].masked:
+            options["attention_mask"] = torch.ones(1, tokens, dtype=torch.long)
         files[key] = folder / f"{name}_text_{index}.safetensors"
         cond = torch.randn(1, tokens, width, generator=generator)
         write_conditioning(files[key], [[cond, options]])

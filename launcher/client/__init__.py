@@ -1,0 +1,1 @@
+"""Talks to a ComfyUI server: the queue, its files, and errors in words."""

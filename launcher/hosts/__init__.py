@@ -1,0 +1,1 @@
+"""Finds, sets up and starts a ComfyUI for the pack."""

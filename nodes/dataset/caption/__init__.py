@@ -1,0 +1,1 @@
+"""What a photo's caption says, and the check of it."""

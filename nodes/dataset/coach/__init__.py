@@ -1,0 +1,1 @@
+"""What a set of photos shows, which of them to take, and what to shoot next."""

@@ -1,0 +1,1 @@
+"""Every photo judged on its own and beside the others."""

@@ -1,0 +1,206 @@
+"""Who is in the photos: faces grouped by person, the person most photos show, and intruders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...quality.look import Seen
+from ...quality.rules import Rules
+from ...sockets import Photo, Reason, Verdict
+
+_AT_ONCE = 2000  # faces compared pairwise; more are joined to the groups that these form
+_NAMED = 4  # photos that a sentence names per person, and people that it lists
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Which face of a photo stands for it, and who it is."""
+
+    face: int = 0  # place in `Seen.faces`
+    person: int | None = None  # 1 is on the most photos; None: the face says nothing
+    distance: float | None = None  # to the centre of the majority's other photos
+
+
+@dataclass(frozen=True, eq=False)
+class _Faces:
+    """Faces of all photos that are good enough to say who it is."""
+
+    photo: np.ndarray  # (N,) which photo
+    place: np.ndarray  # (N,) place in that photo's `Seen.faces`
+    rows: np.ndarray  # (N, 128)
+
+
+def pick_faces(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
+               rules: Rules) -> tuple[list[Pick], bool]:
+    """Choose the face of each photo that is the person of most photos.
+
+    Args:
+        seen: one per photo; None where nothing could be seen.
+        usable: whether a face is good enough to say who it is.
+
+    Returns:
+        One pick per photo, and whether one person stands out (True with fewer than two faces).
+    """
+    picks = [Pick() for _ in seen]
+    faces = _gather(seen, usable, only_largest=rules.several_faces == "largest")
+    if len(set(faces.photo.tolist())) < 2:
+        return picks, True
+    people = _people(faces, group(faces.rows, rules.stranger[1]))
+    majority = _majority(faces, people, rules)
+    if majority is None:
+        for photo in np.unique(faces.photo):
+            first = int(np.flatnonzero(faces.photo == photo)[0])
+            picks[photo] = Pick(int(faces.place[first]), int(people[first]))
+        return picks, False
+    distances = _to_others(faces, majority)
+    order = np.argsort(faces.photo, kind="stable")
+    starts = np.flatnonzero(np.diff(faces.photo[order], prepend=-1))
+    for members in np.split(order, starts[1:]):
+        chosen = _choose(distances[members], rules)
+        near = distances[members[chosen]] <= rules.stranger[1]
+        # The majority's own group may leave out a face that is near its centre after all.
+        person = 1 if near else max(int(people[members[chosen]]), 2)
+        picks[faces.photo[members[0]]] = Pick(int(faces.place[members[chosen]]), person,
+                                              float(distances[members[chosen]]))
+    return picks, True
+
+
+def group(rows: np.ndarray, cut: float) -> np.ndarray:
+    """Group embeddings (N, D) by person: (N,) labels from 0.
+
+    Agglomerative clustering by average linkage (Sokal and Michener 1958): groups join while the
+    mean distance of their members stays within `cut`. Beyond some thousands of faces an even
+    sample forms the groups, the rest joins the nearest centre within `cut`, and what is left is
+    grouped by itself, so that memory stays bounded.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage  # slow to import
+
+    if len(rows) < 2:
+        return np.zeros(len(rows), np.int64)
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _AT_ONCE)).astype(int))
+    labels = np.full(len(rows), -1, np.int64)
+    labels[sample] = fcluster(linkage(rows[sample], "average"), cut, "distance") - 1
+    rest = np.flatnonzero(labels < 0)
+    if not rest.size:
+        return labels
+    count = int(labels.max()) + 1
+    centres = np.stack([rows[labels == label].mean(0) for label in range(count)])
+    apart = pairwise(rows[rest], centres)
+    near = apart.min(1) <= cut
+    labels[rest[near]] = apart.argmin(1)[near]
+    left = rest[~near]
+    labels[left] = count + group(rows[left], cut)
+    return labels
+
+
+def pairwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """L2 distances of rows (N, D) and (M, D): (N, M), without an (N, M, D) array between."""
+    squares = (a ** 2).sum(1)[:, None] + (b ** 2).sum(1)[None] - 2 * a @ b.T
+    return np.sqrt(np.maximum(squares, 0.0))
+
+
+def stranger_reasons(picks: Sequence[Pick], stands_out: bool, rules: Rules) -> list[Reason | None]:
+    """Say of each pick whether it is somebody else than the person of the other photos."""
+    unsure, reject = rules.stranger
+    found: list[Reason | None] = []
+    for pick in picks:
+        if pick.person is not None and not stands_out:
+            found.append(Reason("somebody_else", "The photos show different people, none in a "
+                                "majority; load photos of one person.", Verdict.UNSURE))
+        elif pick.distance is not None and pick.distance > unsure:
+            certain = pick.distance > reject
+            found.append(Reason(
+                "somebody_else", f"{'This is' if certain else 'This may be'} somebody else: the "
+                f"face is {pick.distance:.2f} away from the other photos, "
+                f"{reject if certain else unsure:.2f} is the limit.",
+                Verdict.REJECT if certain else Verdict.UNSURE))
+        else:
+            found.append(None)
+    return found
+
+
+def name_people(photos: Sequence[Photo]) -> tuple[list[list[str]], str]:
+    """The photos of each person, most first, and one sentence on it; judged photos are asked for.
+
+    Returns:
+        One list of photo names per person, and the sentence; empty with fewer than two faces.
+    """
+    people: dict[int, list[str]] = {}
+    for photo in photos:
+        if "person" in photo.measures:
+            people.setdefault(int(photo.measures["person"]), []).append(photo.name)
+    groups = [people[person] for person in sorted(people)]
+    if sum(map(len, groups)) < 2:
+        return groups, ""
+    stands_out = any("distance" in photo.measures for photo in photos)
+    if len(groups) == 1 and stands_out:
+        return groups, f"All {len(groups[0])} photos with a usable face show the same person."
+    listed = "; ".join(_listed(names) for names in groups[int(stands_out):][:_NAMED])
+    more = len(groups) - stands_out - _NAMED
+    listed += f"; and {more} more" if more > 0 else ""
+    if stands_out:
+        others = len(groups) - 1
+        return groups, (f"{len(groups[0])} photos show one person, {others} other "
+                        f"{'person is' if others == 1 else 'people are'} on: {listed}.")
+    return groups, (f"The photos show {len(groups)} different people, none in a majority: "
+                    f"{listed}. Load photos of one person.")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _gather(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
+            only_largest: bool) -> _Faces:
+    found = [(photo, place, face.embedding) for photo, one in enumerate(seen) if one is not None
+             for place, face in enumerate(one.faces[:1] if only_largest else one.faces)
+             if face.embedding is not None and usable(face)]
+    rows = np.stack([row for _, _, row in found]) if found else np.zeros((0, 1), np.float32)
+    return _Faces(np.array([photo for photo, _, _ in found], int),
+                  np.array([place for _, place, _ in found], int), rows)
+
+
+def _people(faces: _Faces, labels: np.ndarray) -> np.ndarray:
+    """Number the groups from 1: by photos, then by photos where the face is the largest."""
+    def weight(label: int) -> tuple[int, int, int]:
+        mine = labels == label
+        return (-len(set(faces.photo[mine].tolist())), -int((faces.place[mine] == 0).sum()),
+                int(np.flatnonzero(mine)[0]))
+
+    number = {label: place for place, label in
+              enumerate(sorted(set(labels.tolist()), key=weight), start=1)}
+    return np.array([number[label] for label in labels.tolist()])
+
+
+def _majority(faces: _Faces, people: np.ndarray, rules: Rules) -> np.ndarray | None:
+    """Where the faces of the person of most photos lie in `faces`: (M,), or None."""
+    def count(person: int) -> tuple[int, int]:
+        mine = people == person
+        return len(set(faces.photo[mine].tolist())), int((faces.place[mine] == 0).sum())
+
+    photos = len(set(faces.photo.tolist()))
+    first, rival = count(1), count(2)
+    stands_out = first > rival and first[0] > 1 and first[0] >= rules.majority * photos
+    return np.flatnonzero(people == 1) if stands_out else None
+
+
+def _to_others(faces: _Faces, majority: np.ndarray) -> np.ndarray:
+    """Distance of every face to the centre of the majority's faces on other photos: (N,)."""
+    photos = int(faces.photo.max()) + 1
+    total = faces.rows[majority].astype(np.float64).sum(0)
+    own = np.zeros((photos, faces.rows.shape[1]))
+    np.add.at(own, faces.photo[majority], faces.rows[majority])
+    held = np.bincount(faces.photo[majority], minlength=photos)
+    count = np.maximum(len(majority) - held[faces.photo], 1)
+    centres = (total - own[faces.photo]) / count[:, None]
+    return np.linalg.norm(faces.rows - centres, axis=1)
+
+
+def _choose(distances: np.ndarray, rules: Rules) -> int:
+    """The face of one photo (F,) that is the person; the largest when none is."""
+    nearest = int(distances.argmin())
+    return nearest if distances[nearest] <= rules.stranger[1] else 0

@@ -1,0 +1,1 @@
+"""Photo files and what lies beside them, as records."""

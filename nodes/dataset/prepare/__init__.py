@@ -1,0 +1,1 @@
+"""From a subject to a training set: crops, masks, captions and their cache."""

@@ -1,0 +1,86 @@
+"""The training set's files: latents with their masks, and text encodings, named by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...errors import LikenessError
+from ...tensors import (
+    Conditioning,
+    DamagedFileError,
+    read_conditioning,
+    read_latent,
+    write_conditioning,
+    write_latent,
+)
+
+logger = logging.getLogger("likeness")
+
+# Raised when the same photo, caption and encoders begin to give other files (a changed face mask).
+FORMAT = 3
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The host's VAE and text encoder as plain callables, with the identity of their weights."""
+
+    encode_image: Callable[[torch.Tensor], torch.Tensor]  # (1, H, W, 3) -> (1, C, h, w)
+    encode_text: Callable[[str], Conditioning]
+    image_key: str
+    text_key: str
+
+
+def content_key(*parts: Any) -> str:
+    """A short name for plain values."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def caption_key(text: str) -> str:
+    """What a caption is called in `TrainingSet.conditionings`; the empty one stays empty."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24] if text else ""
+
+
+def cached_text(text: str, encoders: Encoders, folder: Path) -> Path:
+    """The file of a caption's encoding, made if it is not there."""
+    path = folder / f"{content_key(FORMAT, encoders.text_key, text)}.text.safetensors"
+    if not _whole(path, read_conditioning):
+        write_conditioning(path, encoders.encode_text(text))
+    return path
+
+
+def cached_latent(name: str, folder: Path,
+                  make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> Path:
+    """The file of a crop's latent and mask, made if it is not there.
+
+    Args:
+        name: the `content_key` of all that decides both, the encoder included.
+        make: gives the latent (C, h, w) and the mask (h, w).
+    """
+    path = folder / f"{name}.latent.safetensors"
+    if not _whole(path, read_latent):
+        write_latent(path, *make())
+    return path
+
+
+def _whole(path: Path, read: Callable[[Path], object]) -> bool:
+    """Whether a cached file is there and can be read; a damaged one is written anew."""
+    try:
+        if not path.exists():
+            return False
+        read(path)
+    except DamagedFileError:
+        logger.warning("The cached file %s is damaged and is encoded again.", path)
+        return False
+    except OSError as err:
+        raise LikenessError(f"The cached file {path} cannot be opened "
+                            f"({err.strerror or err}); delete it or give ComfyUI access to it."
+                            ) from err
+    return True

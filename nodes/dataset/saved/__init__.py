@@ -1,0 +1,1 @@
+"""Photo sets on disk, written and read again."""

@@ -1,0 +1,1 @@
+"""From curated photos to the Subject."""

@@ -1,0 +1,1 @@
+"""Other people's faces, by which strangers are told."""

@@ -1,0 +1,1 @@
+"""How a similarity becomes a verdict with error rates."""

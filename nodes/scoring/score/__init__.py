@@ -1,0 +1,1 @@
+"""Pictures against a subject: likeness and all that stands beside it."""

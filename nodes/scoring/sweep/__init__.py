@@ -1,0 +1,1 @@
+"""Likeness and flexibility over strengths of a LoRA, or over models."""

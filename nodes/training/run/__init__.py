@@ -1,0 +1,1 @@
+"""One training job from its inputs to its files, and the node that runs it."""

@@ -1,0 +1,1 @@
+"""How a run is watched: sample pictures, likeness, divergence, and when it is over."""

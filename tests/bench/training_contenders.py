@@ -218,6 +218,8 @@ def core_node(networks: Networks, setting: Setting, *, adapters: str = "",
     from comfy_extras.nodes_train import TrainLoraNode
 
     model = networks.model()
+    # Newer hosts' node loads the model once more by what its loader left.
+    model.cached_patcher_init = (lambda disable_dynamic=False: networks.model(), ())
     if not own_attention:
         model.model_options["transformer_options"]["optimized_attention_override"] = (
             _torch_attention)
@@ -231,6 +233,12 @@ def core_node(networks: Networks, setting: Setting, *, adapters: str = "",
               "lora_dtype": adapters or kind,
               "algorithm": next(iter(adapter_maps)),
               "gradient_checkpointing": setting.checkpointing, "existing_lora": "[None]"}
+    # Newer hosts ask for more; what they show as a default is what a user of the node gets.
+    asked = {asked.id: asked.default for asked in TrainLoraNode.define_schema().inputs
+             if hasattr(asked, "default")}
+    given = {"steps", "latents", "positive"}
+    inputs = {**{name: value for name, value in asked.items()
+                 if value is not None and name not in given}, **inputs}
     # The node takes lists, and fails on a single latent tensor.
     lists = {"latents": [{"samples": row[None]} for row in latents],
              "positive": [[[conds["c_crossattn"][row: row + 1], options[row]]

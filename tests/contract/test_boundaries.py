@@ -43,7 +43,7 @@ HOST_LOGIC = {
     "identity/inject.py",
     *(f"training/{name}.py" for name in (
         "adapters/attach", "adapters/group", "export/checkpoint", "export/diffusers",
-        "export/keys", "export/lora", "export/text_lora", "export/trained", "frozen/attention",
+        "export/keys", "export/lora", "export/trained", "frozen/attention", "frozen/beside",
         "frozen/carried", "frozen/host_operations", "frozen/layers", "frozen/quantise",
         "frozen/rotary", "pictures/sampling", "run/products", "run/session", "steps/loop",
         "steps/plan", "text/encoders"))}

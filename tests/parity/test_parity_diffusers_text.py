@@ -46,6 +46,9 @@ def _twin(encoder, activation: str):
     twin = kind(config).eval()
     own = {name: value for name, value in weights.items()
            if projected or not name.startswith("text_projection.")}
+    if not any(name.startswith("text_model.") for name in twin.state_dict()):
+        # transformers 5 has no such level in the class without a projection.
+        own = {name.removeprefix("text_model."): value for name, value in own.items()}
     missing, unexpected = twin.load_state_dict(own, strict=False)
     assert not unexpected and not [name for name in missing if "position_ids" not in name]
     return twin

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..frozen import layers as frozen
+from ..frozen.beside import around, running
 from ..frozen.host_operations import attach_operations, out_of_place, writes_into_input
 from ..frozen.rotary import attach_rotary
 from ..frozen.scope import Scope
@@ -34,8 +35,12 @@ def attach(scope: Scope, owner: nn.Module, network: nn.Module, adapters: Adapter
         if frozen.is_linear(module) or frozen.is_conv(module):
             frozen.check_layer(path, module)
             large.append(module)
-            scope.override_forward(module, adapted.get(module) or (
-                lambda x, module=module: frozen.run(module, x)))
+            run = adapted.get(module) or (lambda x, module=module: frozen.run(module, x))
+            others = running(module)
+            if others:  # the host's injection is in force, and comes back with the scope's end
+                scope.set_attribute(module, "forward", around(run, others))
+            else:
+                scope.override_forward(module, run)
         elif frozen.is_norm(module):
             scope.override_forward(module, frozen.norm_on_copy(module))
     attach_operations(scope)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import comfy.lora
-import comfy.sd
+import comfy.lora_convert
 import torch
 from safetensors import safe_open
 
@@ -17,7 +17,9 @@ from ...tensors import write_tensors
 from ..adapters.group import Adapters
 from ..adapters.layer import AdapterLayer
 from ..frozen import layers as frozen
-from ..frozen.formats import coarsest_format
+from ..frozen.beside import add_beside, parts_of, split
+from ..frozen.formats import coarsest_format, is_packed
+from ..frozen.scope import Scope
 from ..objective.denoise import probe
 from ..steps.loop import Trainer
 from .keys import is_text_key
@@ -80,11 +82,35 @@ def take_over(tensors: Mapping[str, torch.Tensor], adapters: Adapters,
 
 
 def apply_lora(model: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:
-    """A clone of a MODEL with a LoRA as ordinary patches, by the host's own loader."""
+    """A clone of a MODEL with a LoRA, by the host's own loader and adapters.
+
+    As ordinary patches; but beside layers whose weights are codes, where the host can do that.
+    """
     # The host warns of every key that is not the model's.
     own = {name: value for name, value in tensors.items() if not is_text_key(name)}
-    patched, _ = comfy.sd.load_lora_for_models(model, None, own, strength, 0.0)
-    return patched
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    loaded = comfy.lora.load_lora(comfy.lora_convert.convert_lora(own), names)
+    clone = model.clone()
+    add_adapters(clone, loaded, strength)
+    return clone
+
+
+def apply_text_lora(clip: Any, tensors: Mapping[str, torch.Tensor], strength: float) -> Any:
+    """A clone of a CLIP with a LoRA, in the same way."""
+    own = {name: value for name, value in tensors.items() if is_text_key(name)}
+    names = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
+    loaded = comfy.lora.load_lora(comfy.lora_convert.convert_lora(own), names)
+    clone = clip.clone()
+    add_adapters(clone.patcher, loaded, strength)
+    return clone
+
+
+def add_adapters(patcher: Any, loaded: Mapping[Any, Any], strength: float) -> None:
+    """Put the host's adapters on a clone of a patcher, each in the way that loses nothing."""
+    added, beside = split(patcher, loaded)
+    patcher.add_patches(added, strength)
+    if beside:
+        add_beside(patcher, beside, strength)
 
 
 def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
@@ -107,17 +133,49 @@ def check_file(path: Path, model: Any, trainer: Trainer) -> tuple[Any, float]:
         if (found - wanted).norm() > allowed:
             raise LikenessError(f"{path.name} does not load as it was trained: layer "
                                 f"`{layer_path}` differs. Please report this model.")
-    before, live = trainer.probe(adapted=False), trainer.probe(adapted=True)
+    before, live = _live(model, trainer)
     runtime.load_models([patched])
     reloaded = probe(patched, trainer.samples[0])
     change, error = float((live - before).norm()), float((reloaded - live).norm())
+    beside = parts_of(patched)
     held = coarsest_format(trainer.base.diffusion_model.get_submodule(name).weight
-                           for name in trainer.adapters.layers)
+                           for name in trainer.adapters.layers
+                           if f"diffusion_model.{name}" not in beside)
     coarsest = max(torch.finfo(kind).eps for kind in (trainer.dtype, held))
     if error > _TOLERANCE[stored] * change + _ROUNDINGS * coarsest * float(live.norm()):
         raise LikenessError(f"{path.name} gives another picture than the trained adapter (error "
                             f"{error:.3g} of a change of {change:.3g}). Please report this model.")
     return patched, error / change if change > 0 else 0.0
+
+
+def _live(model: Any, trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+    """The MODEL's prediction error without and with what was trained.
+
+    Layers of codes compute otherwise in the host than in training, which reads the weights behind
+    them: int8 ones quantise what goes into them too. So what was trained runs beside the host's
+    own products there, and what differs then is the file alone.
+    """
+    network, sample = trainer.base.diffusion_model, trainer.samples[0]
+    if not any(is_packed(weight) for weight in network.parameters()):
+        return trainer.probe(adapted=False), trainer.probe(adapted=True)
+    runtime.load_models([model])
+    before = probe(model, sample)
+    with Scope() as scope, trainer.learner.evaluated():
+        for path, layer in trainer.adapters.layers.items():
+            module = network.get_submodule(path)
+            scope.set_attribute(module, "forward", _with_change(module, layer))
+        return before, probe(model, sample)
+
+
+def _with_change(module: torch.nn.Module, layer: AdapterLayer) -> Any:
+    """A layer's present forward and the change of its product, which is taken in float32."""
+    own = module.forward
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        exact = x.float()
+        return own(x) + (layer(module, exact) - frozen.run(module, exact)).to(x.dtype)
+
+    return forward
 
 
 def stored_type(tensors: Mapping[str, torch.Tensor]) -> torch.dtype:
@@ -139,4 +197,10 @@ def _weight(module: torch.nn.Module, layer: AdapterLayer) -> torch.Tensor:
 def _difference(patched: Any, model: Any, key: str, weight: torch.Tensor) -> torch.Tensor:
     """What the host's loader adds to a weight: one patch, or one for each part of a fused layer."""
     patches = patched.patches.get(key, [])[len(model.patches.get(key, [])):]
+    path = key.removesuffix(".weight")
+    older = len(parts_of(model).get(path, ()))
+    now = parts_of(patched).get(path, ())
+    patches = [*patches, *((part.adapter.multiplier, part.adapter, 1.0,
+                            None if part.rows is None else (0, *part.rows), None)
+                           for part in now[:len(now) - older])]
     return comfy.lora.calculate_weight(patches, weight.clone(), key) - weight

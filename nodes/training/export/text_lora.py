@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import comfy.sd
 import torch
 
 from ...errors import LikenessError
+from ..frozen.beside import parts_of
 from ..text.encoders import TextEncoders
 from .embedding import coarsest, flat, live_encoding
-from .keys import KeyStyle, is_text_key, text_keys
+from .keys import KeyStyle, text_keys
+from .lora import apply_text_lora
 
 # A text without any trigger, so that only adapters decide its encoding.
 _PROBE = "a photo of a person"
@@ -41,17 +42,16 @@ def check_text(tensors: Mapping[str, torch.Tensor], clip: Any, text: TextEncoder
         name: of the file.
 
     Returns:
-        A clone of the CLIP with the LoRA as ordinary patches, and its encoding's error relative
+        A clone of the CLIP with the LoRA, and its encoding's error relative
         to what the adapters change.
 
     Raises:
         LikenessError: a layer does not load, or the encoding is not the trained one.
     """
-    # The host warns of every key that is not the encoders'.
-    own = {key: value for key, value in tensors.items() if is_text_key(key)}
-    _, patched = comfy.sd.load_lora_for_models(None, clip, own, 0.0, 1.0)
+    patched = apply_text_lora(clip, tensors, 1.0)
+    beside = parts_of(patched.patcher)
     for path in text.adapters.layers:
-        if not patched.patcher.patches.get(f"{path}.weight"):
+        if path not in beside and not patched.patcher.patches.get(f"{path}.weight"):
             raise LikenessError(f"{name} does not load as it was trained: layer `{path}` of the "
                                 "text encoder is missing. Please report this text encoder.")
     live = live_encoding(text, _PROBE)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import comfy.sd
 import torch
 from safetensors import SafetensorError
 
 from ... import runtime
 from ...errors import LikenessError, MissingModelError
+from ..frozen.beside import parts_of
 from ..text.host_clip import encoders
 from .embedding import findable, read_embedding
-from .lora import read_lora
+from .lora import apply_lora, apply_text_lora, read_lora
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +121,8 @@ def _read(path: Path, read: Any) -> tuple[dict[str, torch.Tensor], dict[str, str
 def _with_lora(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], strength_model: float,
                strength_clip: float, name: str) -> tuple[Any, Any, dict[str, int]]:
     before = _patched(model), _patched(clip.patcher)
-    model, clip = comfy.sd.load_lora_for_models(model, clip, dict(tensors), strength_model,
-                                                strength_clip)
+    model = apply_lora(model, tensors, strength_model)
+    clip = apply_text_lora(clip, tensors, strength_clip)
     gained = [now - then for now, then in
               zip((_patched(model), _patched(clip.patcher)), before, strict=True)]
     if not any(gained):
@@ -132,7 +132,8 @@ def _with_lora(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], stren
 
 
 def _patched(patcher: Any) -> int:
-    return sum(len(patches) for patches in patcher.patches.values())
+    beside = sum(len(parts) for parts in parts_of(patcher).values())
+    return beside + sum(len(patches) for patches in patcher.patches.values())
 
 
 def _check_rows(rows: Mapping[str, torch.Tensor], clip: Any, name: str) -> dict[str, Any]:

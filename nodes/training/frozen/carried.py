@@ -11,6 +11,7 @@ import torch
 
 from ...errors import LikenessError
 from ...patching import AttentionPatch, SigmaWindow
+from .beside import only_beside
 
 _REPLACE = "patches_replace"
 
@@ -18,8 +19,8 @@ _REPLACE = "patches_replace"
 def check_trainable(model: Any, rows: int) -> None:
     """Refuse a MODEL that carries what training would have to ignore.
 
-    The attention patches of this pack stay in force: an adapter then learns only what the face
-    they show does not give already.
+    The attention patches of this pack and LoRAs beside quantised layers stay in force: an adapter
+    then learns only what they do not give already.
 
     Args:
         rows: samples in a batch.
@@ -33,7 +34,7 @@ def check_trainable(model: Any, rows: int) -> None:
              "attention patches": any(not _is_ours(patch) for patch in replaced),
              "a wrapper": "model_function_wrapper" in model.model_options
                           or any(model.wrappers.values()),
-             "hooks": model.hook_patches, "injections": model.injections}
+             "hooks": model.hook_patches, "injections": not only_beside(model)}
     carried = [name for name, present in found.items() if present]
     if carried:
         raise LikenessError(

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from ... import runtime
 from ...errors import LikenessError
 from .dense import dense, dense_input_gradient
+from .formats import is_packed
 
 # Attribute of layers whose weight is held as codes beside it: see `quantise.quantise_layers`.
 QUANTISED = "likeness_quantised"
@@ -111,6 +112,8 @@ def read_weight(module: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, to
         return weight.to(**cast), None if bias is None else bias.to(**cast), None
     weight, bias, stream = comfy.ops.cast_bias_weight(
         module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True)
+    if is_packed(weight):  # cast to another format it still is codes, whose products round more
+        weight = weight.dequantize().to(like.dtype)
     if scale is not None:
         # The host multiplies scaled fp8 weights outside its cast.
         weight = weight * scale.to(device=weight.device, dtype=weight.dtype)

@@ -42,6 +42,10 @@ class Scope:
         if failed is not None:
             raise failed
 
+    def at_end(self, undo: Callable[[], None]) -> None:
+        """Call something when the scope ends, before what was changed earlier is taken back."""
+        self._undo.append(undo)
+
     def set_attribute(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute in the owner's own dictionary, whatever its class says of the name."""
         before = vars(owner).get(name, _ABSENT)

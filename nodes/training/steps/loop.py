@@ -15,6 +15,7 @@ from ...errors import LikenessError
 from ...sockets import TrainingSet
 from ..adapters.attach import attach, compute_type, set_compute_type
 from ..adapters.group import LAYERS, Adapters
+from ..frozen.beside import keep_running
 from ..frozen.carried import check_trainable, training_options
 from ..frozen.quantise import device_bytes, quantise_layers, set_objects
 from ..frozen.scope import Scope
@@ -157,6 +158,7 @@ class Trainer:
                     set_objects(scope, self.patcher)
                     quantise_layers(scope, self.patcher, self.base.diffusion_model, kind,
                                     self.device, self._learned_whole())
+                    keep_running(scope, self.patcher)
                 adapters = self.adapters if adapted else None
                 attach(scope, self.base, self.base.diffusion_model, adapters,
                        self.recipe.gradient_checkpointing)

@@ -53,7 +53,9 @@ def model_by_hand(model: Any, adapter: Any, tokens: FaceTokens, weight: float,
                   lora_strength: float, tools: Any) -> Any:
     """A copy of a MODEL with the formula in its layers and the LoRA merged into its weights."""
     twin = model.clone()
-    twin.model = copy.deepcopy(model.model)
+    # Newer hosts' description of a model has an answer to every name, so that it cannot be copied.
+    config = model.model.model_config
+    twin.model = copy.deepcopy(model.model, {id(config): config})
     blocks = tools["blocks"](twin)
     for (index, attention, part), low in adapter.lora.items():
         layer = getattr(getattr(blocks[index], attention), part)

@@ -18,7 +18,9 @@ from launcher.tiny.checkpoints import model_config
 
 CPU = torch.device("cpu")
 ARCHITECTURES = ("sd15", "sdxl", "sd3", "flux")
-_PLAIN = (bool, int, float, str, type(None), torch.dtype, uuid.UUID)
+# What hosts note down while they sample: by whom, and of which patches.
+_NOTES = ("current_patcher", "current_weight_patches_uuid", "latent_shapes")
+_PLAIN = (bool, int, float, str, type(None), torch.dtype, torch.device, uuid.UUID)
 # The rest of the host's image networks, which have no checkpoint here.
 NETWORKS = (*ARCHITECTURES, *networks.NETWORKS)
 # Widths of text tokens and pooled text, latent channels, as the tiny models take them.
@@ -102,7 +104,8 @@ def tree(model: Any) -> list[tuple]:
     for path, module in model.model.named_modules():
         own = {name: value if isinstance(value, _PLAIN) else id(value)
                for name, value in vars(module).items()
-               if not name.startswith("_") or name in ("_forward_hooks", "_forward_pre_hooks")}
+               if name not in _NOTES and (not name.startswith("_") or name in (
+                   "_forward_hooks", "_forward_pre_hooks"))}
         parameters = [(name, id(value), value.requires_grad, value.grad is None)
                       for name, value in module._parameters.items() if value is not None]
         buffers = [(name, id(value)) for name, value in module._buffers.items()]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-import comfy.ops
 import pytest
+import quantised_models
 import technique_jobs as jobs
 import torch
 import training_models
@@ -14,7 +14,6 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.training.export import checkpoint
 from likeness.nodes.training.export.rounding import round_evenly
 from likeness.nodes.training.run import products, session
-from torch import nn
 
 NAME = "sd15"
 HALVES = (torch.float16, torch.bfloat16)
@@ -150,10 +149,7 @@ def test_weights_in_8_bits_are_refused_with_what_to_do():
 
 def test_scaled_weights_are_refused():
     model = training_models.make_model(NAME)
-    layer = comfy.ops.scaled_fp8_ops(override_dtype=torch.float8_e4m3fn).Linear(24, 40)
-    layer.weight = nn.Parameter(torch.zeros(40, 24), requires_grad=False)
-    layer.scale_weight = nn.Parameter(torch.tensor(0.037), requires_grad=False)
-    model.model.diffusion_model.extra = layer
+    model.model.diffusion_model.extra, _ = quantised_models.scaled_layer(24, 40)
     with pytest.raises(LikenessError, match="Layer `extra`"):
         checkpoint.check_storable(model)
 

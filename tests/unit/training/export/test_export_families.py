@@ -39,7 +39,7 @@ def _named(kind: str, predicts=comfy.model_base.ModelType.EPS, **sizes):
     ("Flux", {"in_channels": 16, "guidance_embed": True}, "flux-1-dev"),
     ("FluxSchnell", {"in_channels": 16, "guidance_embed": False}, "flux-1-schnell"),
     ("FluxInpaint", {"in_channels": 96, "guidance_embed": True}, "flux-1"),
-    ("Flux2", {"in_channels": 128, "guidance_embed": True}, "flux-2"),
+    ("Flux2", {"in_channels": 128, "hidden_size": 6144, "guidance_embed": True}, "flux-2"),
     ("Chroma", {}, "chroma"), ("ZImage", {}, "z-image"),
     ("HunyuanDiT", {}, "hunyuandit")])
 def test_a_file_names_the_variant_that_was_trained(kind, sizes, wanted):

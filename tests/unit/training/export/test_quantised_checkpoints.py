@@ -8,6 +8,7 @@ import technique_jobs as jobs
 import text_models
 import torch
 import training_models
+from likeness.nodes.training.frozen.beside import can_run_beside
 from likeness.nodes.training.recipes.fields import BaseWeights
 from likeness.nodes.training.run import session
 from quantised_runs import QuantisedRun
@@ -63,8 +64,9 @@ def _report(load, technique, folder):
 def test_a_run_over_8_bit_weights_says_what_loading_it_again_costs(loaded, technique, tmp_path):
     report = _report(_LOADED[loaded], technique, tmp_path)
     error = report["reload_error"]
-    if technique == "textual inversion":  # nothing is added to the weights
-        assert error < 1e-3 and report["warnings"] == []
+    beside = can_run_beside() and technique not in ("dora", "oft")
+    if technique == "textual inversion" or beside:  # nothing is added to the weights
+        assert error < 1e-2 and report["warnings"] == []
         return
     assert 0.2 < error < 0.9
     said, = report["warnings"]
@@ -82,6 +84,9 @@ def test_the_warning_names_the_text_encoder_where_its_weights_alone_are_coarse(s
         recipe = jobs.make_recipe("lora of text encoders", learning_rate=1e-5)
         job = jobs.make_job("flux", tmp_path, recipe, clip=clip)
         report = session.run(job, jobs.ignore).report
+    if can_run_beside() and stored == torch.float8_e4m3fn:
+        assert report["warnings"] == [] and report["reload_error"] < 1e-2
+        return
     said, = report["warnings"]
     assert "LoRA of the text encoder differs from what was trained by " in said
     assert f"{report['reload_error']:.0%} of what training changed" in said

@@ -141,7 +141,10 @@ def _written_out(model: Any) -> Any:
     Its weights are the patched ones, and what a term adds comes from plain tensor operations.
     """
     twin = model.clone()
-    twin.model, twin.patches, twin.backup = copy.deepcopy(model.model), {}, {}
+    # Newer hosts' description of a model has an answer to every name, so that it cannot be copied.
+    config = model.model.model_config
+    twin.model = copy.deepcopy(model.model, {id(config): config})
+    twin.patches, twin.backup = {}, {}
     twin.model_options = {"transformer_options": {}}
     for layer in cross_attentions(twin):
         term = _held(model)[cross_attentions(twin).index(layer)]

@@ -8,6 +8,7 @@ from contextlib import closing
 import comfy.model_management
 import comfy.ops
 import pytest
+import quantised_models
 import torch
 import torch.nn.functional as F
 import training_models
@@ -21,7 +22,6 @@ from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.fields import BaseWeights
 from likeness.nodes.training.steps.loop import Trainer
 from quantised_runs import KINDS, QuantisedRun
-from torch import nn
 
 CPU = training_models.CPU
 
@@ -211,20 +211,11 @@ def test_nf4_is_built_from_weights_stored_in_8_bits(stored):
     assert _error(codes["single_blocks.0.linear1"], layer.weight.float()) < 0.095
 
 
-def _scaled_layer() -> comfy.ops.manual_cast.Linear:
-    ops = comfy.ops.scaled_fp8_ops(override_dtype=torch.float8_e4m3fn)
-    layer = ops.Linear(64, 96, bias=False)
-    layer.weight = nn.Parameter(torch.randn(96, 64).to(torch.float8_e4m3fn), requires_grad=False)
-    layer.scale_weight = nn.Parameter(torch.tensor(0.037), requires_grad=False)
-    return layer
-
-
 def test_nf4_is_built_from_scaled_fp8_with_its_scale():
     model = training_models.make_model("flux")
-    layer = _scaled_layer()
-    model.model.diffusion_model.extra = layer
+    model.model.diffusion_model.extra, weight = quantised_models.scaled_layer(64, 96)
     codes = _codes(model, BaseWeights.NF4)
-    assert _error(codes["extra"], layer.weight.float() * 0.037) < 0.095
+    assert _error(codes["extra"], weight) < 0.095
 
 
 @pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.float8_e5m2])

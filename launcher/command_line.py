@@ -17,6 +17,8 @@ from .problems import Problem
 from .queue import LOG, Request, run_queue
 
 DEFAULT_PORT = 8188
+# All tests run in two processes; those of one file, and those of the one server, in the same.
+_PROCESSES = ("-n", "2", "--dist", "loadgroup")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -116,7 +118,8 @@ def _serve(host: Host, port: int) -> None:
 def _test(host: Host, arguments: list[str]) -> int:
     chosen = any(not item.startswith("-") and Path(item.split("::")[0]).exists()
                  for item in arguments)
-    command = [str(host.python), "-m", "pytest", *([] if chosen else ["tests"]), *arguments]
+    command = [str(host.python), "-m", "pytest", *([] if chosen else ["tests", *_PROCESSES]),
+               *arguments]
     # A test's tiny models lose more to several threads than they gain.
     environment = {"COMFYUI_PATH": str(host.comfyui), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode

@@ -31,7 +31,7 @@ _QUICK = {"prepare.resolution": 192, "recipe.steps": 20, "canvas.width": 192,
           "pose_map.height": 240, "sample.steps": 4}
 # In a workflow with a real checkpoint: what goes past the demo's random control files.
 _WITHOUT_CONTROL = {"sample.positive": ["positive", 0], "sample.negative": ["negative", 0],
-                    "sample.model": ["apply_lora", 0]}
+                    "sample.model": ["train", 0]}
 _CONTROL = ("face_map", "pose_map", "face_control", "pose_control", "face_stack", "pose_stack",
             "apply_control", "face_adapter", "inject")
 

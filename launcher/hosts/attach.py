@@ -13,9 +13,14 @@ from .host import PACK, ROOT, Host, chosen_folder, user_host
 from .links import link_folder
 
 _MODULES = ("mediapipe", "imagehash", "matplotlib")  # of requirements.txt
-_TEST_MODULES = ("pytest", "diffusers", "peft", "insightface", "onnxruntime", "playwright",
-                 "skimage", "bitsandbytes", "lion_pytorch", "prodigyopt", "schedulefree",
-                 )  # of test-requirements.txt
+# Packages of test-requirements.txt that tests import, by module. A user's own ComfyUI may need
+# other versions of them than the embedded one.
+_TEST_MODULES = {
+    "pytest": "pytest", "xdist": "pytest-xdist", "diffusers": "diffusers", "peft": "peft",
+    "accelerate": "accelerate", "insightface": "insightface", "onnxruntime": "onnxruntime",
+    "onnx": "onnx", "playwright": "playwright", "skimage": "scikit-image",
+    "bitsandbytes": "bitsandbytes", "lion_pytorch": "lion-pytorch", "prodigyopt": "prodigyopt",
+    "schedulefree": "schedulefree"}
 
 
 def ready_host(comfyui: str | None = None, python: str | None = None, *, tests: bool = False,
@@ -62,10 +67,11 @@ def _complete_user_host(host: Host, tests: bool) -> None:
     Raises:
         Problem: the tests' pins are missing; they are many and fix versions, so the user decides.
     """
-    if tests and not _has(host.python, _TEST_MODULES):
+    if tests and not _has(host.python, tuple(_TEST_MODULES)):
         raise Problem(f"The Python of your ComfyUI lacks packages that the tests need, and nothing "
-                      f"is installed there unasked; run `{host.python} -m pip install -r "
-                      f"{embedded.TEST_PINS}` or leave out --comfyui to use the embedded host.")
+                      f"is installed there unasked; run `{host.python} -m pip install "
+                      f"{' '.join(_TEST_MODULES.values())}` or leave out --comfyui to use the "
+                      "embedded host.")
     requirements = ROOT / "requirements.txt"
     if not _has(host.python, _MODULES):
         with step(f"Installing the pack's requirements with {host.python}"):

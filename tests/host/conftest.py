@@ -63,6 +63,22 @@ class RunningHost:
         """Run a workflow file in API format with {"Node title.input": value} set."""
         return self.run(with_settings(load_workflow(path), overrides or {}))
 
+    def cancel_at(self, value: int, node: str | None = None) -> Callable[[dict[str, Any]], None]:
+        """An `on_event` that cancels its prompt once a node's progress has come so far.
+
+        Hosts tell no more than ten values a second, so the one that is meant may be passed over.
+        """
+        asked: set[str] = set()
+
+        def on_event(event: dict[str, Any]) -> None:
+            data = event["data"]
+            if event["type"] == "progress" and data["value"] >= value and (
+                    node in (None, data["node"])) and data["prompt_id"] not in asked:
+                asked.add(data["prompt_id"])  # a second cancel means something else
+                self.client.interrupt(data["prompt_id"])
+
+        return on_event
+
     def copy_photos(self, photos: list[Path], folder: str) -> str:
         """Put photos into a folder below the server's input folder; return its name."""
         target = self.input / folder
@@ -149,9 +165,12 @@ def _post(url: str, data: Mapping[str, Any]) -> None:
     urllib.request.urlopen(request, timeout=30).close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(host: RunningHost) -> Iterator[Any]:
-    """The frontend of the running host in headless Chromium."""
+    """The frontend of the running host in headless Chromium.
+
+    Of a module, not of the session: an open page draws all the time, a quarter of a core.
+    """
     from playwright.sync_api import sync_playwright
 
     browser_path = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -57,13 +57,8 @@ def test_a_node_that_raises_is_named_with_its_reason(host, graph):
 
 def test_a_cancelled_run_says_so_and_the_server_goes_on(host, graph):
     sampling(graph, steps=5000, seed=2)
-
-    def cancel(event):
-        if event["type"] == "progress" and event["data"]["value"] == 3:
-            host.client.interrupt(event["data"]["prompt_id"])
-
     with pytest.raises(InterruptedPrompt):
-        host.run(graph.prompt, cancel)
+        host.run(graph.prompt, host.cancel_at(3))
     graph.prompt["5"]["inputs"]["steps"] = 2
     assert host.run(graph.prompt).files()
 

@@ -102,17 +102,11 @@ def test_a_time_limit_ends_a_run_and_keeps_what_it_learned(host, training):
     ("LoRA", {}), ("TextualInversion", {}), ("DreamBooth", {"optimizer": "adafactor"})])
 def test_a_cancelled_run_goes_on_when_it_is_queued_again(host, training, kind, changed):
     prompt = training("sd15", subject_name=f"cancelled_{kind}")
-    train = prompt.train(prompt.recipe(kind, steps=24, **changed))
-
-    def cancel(event):
-        data = event["data"]
-        if event["type"] == "progress" and data["node"] == train.id and data["value"] == 4:
-            host.client.interrupt(data["prompt_id"])
-
+    train = prompt.train(prompt.recipe(kind, steps=60, **changed))
     with pytest.raises(InterruptedPrompt):
-        host.run(prompt.graph.prompt, cancel)
+        host.run(prompt.graph.prompt, host.cancel_at(4, train.id))
     told = report(host.run(prompt.graph.prompt), train)
-    assert 4 <= told["resumed_at"] < 24 and told["steps"] == 24
+    assert 4 <= told["resumed_at"] < 60 and told["steps"] == 60
 
 
 def test_a_finished_run_is_loaded_and_a_new_seed_trains(host, training):
@@ -268,14 +262,8 @@ def test_an_unfinished_run_with_other_inputs_says_what_has_changed(host, trainin
     prompt = training("sd15", subject_name="changed")
     recipe = prompt.recipe("LoRA", steps=2000)
     train = prompt.train(recipe)
-
-    def cancel(event):
-        data = event["data"]
-        if event["type"] == "progress" and data["node"] == train.id and data["value"] == 3:
-            host.client.interrupt(data["prompt_id"])
-
     with pytest.raises(InterruptedPrompt):
-        host.run(prompt.graph.prompt, cancel)
+        host.run(prompt.graph.prompt, host.cancel_at(3, train.id))
     inputs = prompt.graph.prompt[recipe.id]["inputs"]
     inputs |= {"steps": 3, "rank": 5}
     with pytest.raises(FailedPrompt, match="`steps` was 2000 and is 3; `rank` was 8 and is 5"):

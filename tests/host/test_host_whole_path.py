@@ -120,14 +120,10 @@ def test_a_cancel_in_training_leaves_the_model_as_it_was(host, first_run, sample
         (file,) = host.run(part(drawn, "save")).files("save")[:1]
         return (host.output / file.subfolder / file.filename).read_bytes()
 
-    def cancel(event):
-        data = event["data"]
-        if event["type"] == "progress" and data["node"] == "train" and data["value"] == 3:
-            host.client.interrupt(data["prompt_id"])
-
     before = plain(5)
     with pytest.raises(InterruptedPrompt):
-        host.run(part(prompt(recipe__steps=300, train__name="cancelled"), "train"), cancel)
+        host.run(part(prompt(recipe__steps=300, train__name="cancelled"), "train"),
+                 host.cancel_at(3, "train"))
     plain(6)  # so that the next one is drawn, not taken from the cache
     assert pixels(plain(5)) == pixels(before)
 
@@ -138,21 +134,17 @@ def pixels(png):
 
 
 def test_a_cancelled_training_goes_on_where_it_stopped(host, samples):
-    def cancel(event):
-        data = event["data"]
-        if event["type"] == "progress" and data["node"] == "train" and data["value"] == 5:
-            host.client.interrupt(data["prompt_id"])
-
+    begun = part(prompt(recipe__steps=60, train__seed=8), "train")
     with pytest.raises(InterruptedPrompt):
-        host.run(part(prompt(recipe__steps=12, train__seed=8), "train"), cancel)
-    run = host.run(part(prompt(recipe__steps=12, train__seed=8), "train"))
+        host.run(begun, host.cancel_at(5, "train"))
+    run = host.run(begun)
     assert json.loads(run.text("train"))["resumed_at"] >= 5
 
 
 @pytest.mark.parametrize("architecture", ["sdxl", "sd3", "flux"])
 def test_other_architectures_train_and_draw_with_their_lora(host, samples, architecture):
     drawn = prompt(checkpoint__ckpt_name=f"tiny_{architecture}.safetensors",
-                   train__name=f"tiny_{architecture}", sample__model=["apply_lora", 0],
+                   train__name=f"tiny_{architecture}", sample__model=["train", 0],
                    sample__positive=["positive", 0], sample__negative=["negative", 0])
     run = host.run(part(drawn, "score"))
     assert len(json.loads(run.text("score"))["images"]) == 2

@@ -14,6 +14,9 @@ _FEED_FORWARD = ("ff", "ffn", "mlp", "img_mlp", "txt_mlp", "feed_forward", "Dens
 _FUSED = ("linear1", "linear2")
 # Joint-attention models have an `attn2` too, where no text takes part.
 _JOINT = ("x_block", "context_block")
+# What no picture's loss reaches: a part that encodes the text before the network runs (Anima), and
+# one for pictures that stand beside the prompt (OmniGen2, Boogu).
+_WITHOUT_LOSS = ("llm_adapter", "ref_image_refiner")
 # What holds the network inside each of the host's text encoders.
 _TEXT = "transformer"
 
@@ -46,7 +49,8 @@ def target_layers(model: nn.Module, target: Target) -> dict[str, nn.Module]:
         LikenessError: the architecture has no layer of this kind.
     """
     found = {path: module for path, module in model.named_modules()
-             if _can_learn(module, target) and is_target(path, target)}
+             if _can_learn(module, target) and is_target(path, target)
+             and not set(_WITHOUT_LOSS) & set(path.split("."))}
     if not found:
         raise LikenessError(f"{type(model).__name__} has no layers of the preset "
                             f"`{target.value}`; choose `{Target.ALL_LINEAR.value}`.")

@@ -17,7 +17,7 @@ from ..steps.memory import MemoryPlan
 from .job import Job
 from .products import Products
 
-_WORTH_SAYING = 0.1  # error of loading a result back, of what training changed
+_WORTH_SAYING = 0.1  # of what training changed, lost in loading it back; of layers, idle
 
 
 def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[str, Any],
@@ -50,6 +50,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "parameters": learned,
         "parameters_share": round(learned / all_of_it, 6),
         "layers": 0 if trainer.adapters is None else len(trainer.adapters.layers),
+        "layers_without_gradient": list(trainer.reach.missed),
         "text_layers": 0 if text is None or text.adapters is None else len(text.adapters.layers),
         "text_layers_left_out": [] if text is None else list(text.skipped),
         "word_vectors": 0 if text is None or text.tokens is None else recipe.tokens.vectors,
@@ -82,6 +83,11 @@ def _warnings(job: Job, trainer: Trainer, made: Products) -> list[str]:
             job.monitor.backend == RECOGNISER):
         found.append(f"The recogniser {RECOGNISER} both taught this run and judged it, so its "
                      "likeness proves little; judge with another one.")
+    missed = trainer.reach.missed
+    if missed and len(missed) > _WORTH_SAYING * len(trainer.adapters.layers):
+        found.append(f"{len(missed)} of {len(trainer.adapters.layers)} layers got no gradient in "
+                     f"the first steps and learned nothing, `{missed[0]}` among them; choose "
+                     "another `target`.")
     if len(job.training_set.items) == 1:
         found.append("One photo shows one pose and one light, and both are learned with the face; "
                      "add photos.")

@@ -30,6 +30,7 @@ from ..samples.data import Batch, Sample, choose_captions, collate, load_samples
 from ..samples.order import batch_order, group_samples, repeats
 from .learner import Learner
 from .plan import check_fits, free_bytes, plan_before
+from .reach import Reach
 from .state import RunState
 from .step import NotANumber, StepResult
 
@@ -83,6 +84,7 @@ class Trainer:
                                None if text is None else text.encoders, seed, self.device)
         self.objective = Objective(recipe, self.sampling, self.predict,
                                    self._predict_before, self._identity_distance)
+        self.reach = Reach({} if self.adapters is None else self.adapters.layers)
         self._options: dict[str, Any] = {}
 
     @property
@@ -237,6 +239,7 @@ class Trainer:
         with torch.inference_mode(False), torch.enable_grad():
             self.learner.start_step(self.step, seeded(self.seed, "ranks", self.step))
             parts = [self._accumulate(row, number) for number, row in enumerate(places)]
+            self.reach.look()
             norm = self.learner.clip(self.recipe.gradient_clip)
             batches = [batch for batch, _, _ in parts]
             sigmas = torch.cat([levels for _, levels, _ in parts])

@@ -186,6 +186,6 @@ def page(host: RunningHost) -> Iterator[Any]:
         page.goto(host.client.url)
         # Core's nodes come first, and the last of all register some time after the page is there.
         page.wait_for_function("'LikenessTrain' in (window.LiteGraph?.registered_node_types ?? "
-                               "{})", timeout=120000)
+                               "{}) && window.app?.graph", timeout=120000)
         yield page
         context.close()

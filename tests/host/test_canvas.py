@@ -19,17 +19,31 @@ def _load(page, graph: dict) -> dict:
         await window.app.loadGraphData(graph)
         const prompt = (await window.app.graphToPrompt()).output
         const nodes = window.app.graph.nodes ?? window.app.graph._nodes
-        return JSON.stringify({prompt, missing: nodes.filter(n => n.has_errors).map(n => n.type),
+        const known = window.LiteGraph.registered_node_types
+        return JSON.stringify({prompt, missing: nodes.map(n => n.type).filter(t => !(t in known)),
                                groups: window.app.graph._groups.map(g => g.title),
                                count: nodes.length})
     }""", graph))
+
+
+def _without_places(graph: dict) -> dict:
+    """What a graph says: its nodes with what they are given, and its links."""
+    nodes = [{name: value for name, value in node.items() if name in (
+        "id", "type", "title", "inputs", "widgets_values", "mode")}
+        | {"linked": [output.get("links") for output in node.get("outputs", ())
+                      if output.get("links")]} for node in graph["nodes"]]
+    return {"nodes": sorted(nodes, key=lambda node: node["id"]), "links": graph["links"],
+            "groups": [group["title"] for group in graph["groups"]]}
 
 
 @pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 def test_the_graph_is_drawn_from_the_api_file(object_info, path):
     prompt = json.loads((ROOT / "workflows" / "api" / path.name).read_text())
     layout = json.loads((canvas.LAYOUTS / path.name).read_text())
-    assert json.loads(path.read_text()) == canvas.to_graph(prompt, object_info, layout), (
+    drawn, kept = canvas.to_graph(prompt, object_info, layout), json.loads(path.read_text())
+    if object_info["SaveImage"]["output"]:  # newer hosts' core nodes have more outputs, so stand
+        drawn, kept = _without_places(drawn), _without_places(kept)  # elsewhere
+    assert kept == drawn, (
         f"draw it again: python -m launcher.makers.canvas {path.stem} OBJECT_INFO.json")
 
 

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from likeness.nodes.training.frozen.beside import can_run_beside
 from safetensors.torch import load_file, save_file
 from training_graphs import PHOTOS, Training, files, report
 
@@ -92,9 +93,12 @@ def test_a_lora_over_a_model_that_core_loads_in_8_bits_is_saved_whole_and_says_i
     run = host.run(prompt.graph.prompt)
     told = report(run, much)
     assert told["reload_error"] < 0.1 and told["warnings"] == []
-    said, = report(run, little)["warnings"]
-    assert report(run, little)["reload_error"] > 0.1
-    assert "8 bits or fewer" in said and "16-bit weights" in said
+    if can_run_beside():  # nothing is added to the weights, so nothing is rounded
+        assert report(run, little)["reload_error"] < 0.1 and not report(run, little)["warnings"]
+    else:
+        said, = report(run, little)["warnings"]
+        assert report(run, little)["reload_error"] > 0.1
+        assert "8 bits or fewer" in said and "16-bit weights" in said
     trained, plain = (prompt.latent(host, run, what) for what in ("trained", "plain"))
     assert not torch.allclose(trained, plain, atol=1e-3)
     assert files(told)["lora"].stat().st_size == told["bytes"]["lora"]

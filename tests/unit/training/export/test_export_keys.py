@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.text_encoders.flux
+import comfy.utils
 import pytest
 import torch
 import training_models
@@ -160,3 +161,74 @@ def test_text_encoder_tensors_carry_the_scale():
     assert set(tensors) == {f"{stem}.down.weight", f"{stem}.up.weight"}
     found = tensors[f"{stem}.up.weight"] @ tensors[f"{stem}.down.weight"]
     assert torch.allclose(found, 0.5 * source.up @ source.down, rtol=1e-5, atol=1e-6)
+
+
+def _diffusers_layers(kind: str) -> set[str]:
+    """Dense layers of diffusers' own tiny network."""
+    import diffusers
+
+    with torch.device("meta"):
+        if kind == "flux":
+            network = diffusers.FluxTransformer2DModel(
+                in_channels=64, num_layers=2, num_single_layers=2, attention_head_dim=32,
+                num_attention_heads=2, joint_attention_dim=64, pooled_projection_dim=64,
+                guidance_embeds=True, axes_dims_rope=(8, 12, 12))
+        else:
+            network = diffusers.Flux2Transformer2DModel(
+                in_channels=128, num_layers=2, num_single_layers=2, attention_head_dim=32,
+                num_attention_heads=2, joint_attention_dim=64, axes_dims_rope=(8, 8, 8, 8))
+    return {path for path, module in network.named_modules()
+            if isinstance(module, torch.nn.Linear)}
+
+
+def _blocks(model) -> list[str]:
+    return [path for path in _adapters(model, "attention and feed-forward").layers]
+
+
+def _assert_each_once(model, kind: str) -> None:
+    names = []
+    for path, parts in network_parts(model, _blocks(model)).items():
+        rows = model.model.diffusion_model.get_submodule(path).weight.shape[0]
+        spans = sorted(part.rows or (0, rows) for part in parts)
+        assert [first for first, _ in spans] == [sum(count for _, count in spans[:at])
+                                                 for at in range(len(spans))]
+        assert sum(count for _, count in spans) == rows
+        names += [part.name for part in parts]
+    assert len(names) == len(set(names)) and set(names) <= _diffusers_layers(kind)
+
+
+def test_every_row_of_flux1_has_one_name_that_diffusers_knows():
+    _assert_each_once(training_models.make_model("flux"), "flux")
+
+
+def test_names_of_flux2_in_the_hosts_table_are_not_flux1s(monkeypatch):
+    original = comfy.utils.flux_to_diffusers
+
+    def with_both(config, *rest):
+        again = {"single_transformer_blocks.1.attn.to_qkv_mlp_proj.weight":
+                 "single_blocks.1.linear1.weight",
+                 "single_transformer_blocks.1.attn.to_out.weight": "single_blocks.1.linear2.weight",
+                 "transformer_blocks.0.ff.linear_in.weight": "double_blocks.0.img_mlp.0.weight"}
+        return {**original(config, *rest), **again}
+
+    monkeypatch.setattr(comfy.utils, "flux_to_diffusers", with_both)
+    _assert_each_once(training_models.make_model("flux"), "flux")
+
+
+def test_a_layer_that_the_host_names_twice_is_refused_before_training(monkeypatch):
+    original = comfy.utils.flux_to_diffusers
+    monkeypatch.setattr(comfy.utils, "flux_to_diffusers", lambda config: {
+        **original(config), "single_transformer_blocks.1.attn.unheard_of.weight":
+        "single_blocks.1.linear1.weight"})
+    with pytest.raises(LikenessError, match="names layer `single_blocks.1.linear1` twice"):
+        network_parts(training_models.make_model("flux"), ["single_blocks.1.linear1"])
+
+
+def test_flux2_has_diffusers_names_of_its_own_or_none():
+    model = training_models.make_model("flux2")
+    table = comfy.utils.flux_to_diffusers(model.model.model_config.unet_config)
+    if any(".to_qkv_mlp_proj." in name for name in table):
+        _assert_each_once(model, "flux2")
+    else:  # older hosts know those of FLUX.1 alone
+        with pytest.raises(LikenessError, match="Diffusers' loader has no name for layer"):
+            network_parts(model, _blocks(model))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,11 +40,21 @@ def _load_pack() -> None:
 _load_pack()
 
 
+@pytest.hookimpl(tryfirst=True)  # before what reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares a server, or a file's fixtures, in one process where several run."""
     for item in items:
         within = item.path.relative_to(ROOT / "tests").parts
         item.add_marker(pytest.mark.xdist_group("host" if within[0] == "host" else within[-1]))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _given_back() -> Iterator[None]:
+    """Give memory back after each file: networks hang in circles, and glibc keeps their room."""
+    yield
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

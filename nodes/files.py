@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and names as the disk spells them."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,24 @@ def _sync_folders(path: Path, known: Path) -> None:
                 os.close(number)
         if folder == known:
             return
+
+
+def composed(name: str) -> str:
+    """A name in the one Unicode form in which names compare.
+
+    Macs store `e` and an accent as two characters, which other systems take for another name.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def on_disk(path: Path) -> Path:
+    """A path as the disk spells it, where its names differ in their Unicode form alone."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    parent = on_disk(path.parent)
+    there = parent.iterdir() if parent.is_dir() else ()
+    return next((entry for entry in there if composed(entry.name) == composed(path.name)),
+                parent / path.name)
 
 
 def forget_partials(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
+import os
 import pickle
 import sys
 from collections.abc import Callable, Iterable
@@ -19,6 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from .errors import LikenessError
+from .files import on_disk
 
 logger = logging.getLogger("likeness")
 
@@ -43,19 +46,35 @@ def models_directory() -> Path:
 
 
 def contained(base: Path, relative: str) -> Path:
-    """Resolve a user's path below a host folder.
+    """A user's path below a host folder; as in the host itself, links in it may lead elsewhere.
 
     Raises:
-        LikenessError: the path leaves the folder (absolute paths, `..`, links).
+        LikenessError: the path leaves the folder (absolute paths, `..`), or a link in it leads to
+            what is not there.
     """
     try:
-        path = (base / relative).resolve()
-        path.exists()
+        path = on_disk(Path(os.path.abspath(base / relative)))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
     except (OSError, ValueError) as err:  # too long a name, or a NUL character
         raise LikenessError(f"`{relative[:80]}` cannot be a path; give one inside {base}.") from err
-    if path != base and base not in path.parents:
+    if not is_inside(path, [base]):
         raise LikenessError(f"`{relative}` lies outside {base}; give a path inside that folder.")
+    broken = next((place for place in (path, *path.parents)
+                   if place.is_symlink() and not place.exists()), None)
+    if broken is not None:
+        raise LikenessError(f"`{relative}` leads through the link {broken} to "
+                            f"{os.readlink(broken)}, which is not there; connect that disk or "
+                            "mend the link.")
     return path
+
+
+def is_inside(path: Path, roots: Iterable[Path]) -> bool:
+    """Whether a path lies in one of the host's folders, as it is written or where it leads."""
+    places = {place for form in (os.path.abspath(path), path.resolve())
+              for place in (Path(form), *Path(form).parents)}
+    return any(Path(os.path.abspath(root)) in places or root.resolve() in places
+               for root in roots)
 
 
 def throw_if_cancelled() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ...errors import LikenessError
+from ...files import composed
 from ...sockets import EMPTY, Photo, Reason, Verdict
 
 FILE = "verdicts.txt"
@@ -48,22 +49,26 @@ def read_overrides(widget: str, photos: Sequence[Photo]) -> Overrides:
     verdicts: dict[str, Override] = {}
     notes: list[str] = []
     for folder in dict.fromkeys(photo.file.parent for photo in photos):
-        names = {photo.file.name: photo.name for photo in photos if photo.file.parent == folder}
+        names = {composed(photo.file.name): photo.name for photo in photos
+                 if photo.file.parent == folder}
         given = parse(_file_text(folder / FILE), f"`{FILE}`")
         absent = sorted(given.keys() - names.keys())
         if absent:
             notes.append(f"`{FILE}` names {', '.join(absent)}, which "
                          f"{'is' if len(absent) == 1 else 'are'} not among the photos.")
         verdicts |= {names[name]: given[name] for name in given if name in names}
+    names = {composed(photo.name): photo.name for photo in photos}
     chosen = parse(widget, "`overrides`")
-    _refuse_unknown(chosen, [photo.name for photo in photos])
+    _refuse_unknown(chosen, list(names))
+    chosen = {names[name]: given for name, given in chosen.items()}
     return Overrides(verdicts | chosen, tuple(notes))
 
 
 def parse(text: str, where: str) -> dict[str, Override]:
     """Read lines of `file name: keep|unsure|reject`, with a reason behind if one is given.
 
-    Empty lines and those that start with # say nothing; of two lines for a photo the last counts.
+    Names come in composed Unicode. Empty lines and those that start with # say nothing; of two
+    lines for a photo the last counts.
 
     Raises:
         LikenessError: a line of another form, named with its number.
@@ -77,7 +82,8 @@ def parse(text: str, where: str) -> dict[str, Override]:
         if found is None:
             raise LikenessError(f"Line {number} of {where} is `{line[:80]}`; write `file name: "
                                 "keep`, `unsure` or `reject`, and a reason behind it if you like.")
-        verdicts[found["name"]] = Override(Verdict(found["verdict"].lower()), found["why"].strip())
+        verdicts[composed(found["name"])] = Override(Verdict(found["verdict"].lower()),
+                                                     found["why"].strip())
     return verdicts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +148,8 @@ def _by_path(name: str, saved: Path) -> Path:
     name = name if name.endswith(".safetensors") else f"{name}.safetensors"
     folders = [Path(folder).resolve() for folder in folder_paths.get_folder_paths("loras")]
     if Path(name).is_absolute():
-        file = Path(name).resolve()
-        if not any(root in file.parents for root in (runtime.output_directory(), *folders)):
+        file = Path(os.path.abspath(name))
+        if not runtime.is_inside(file, (runtime.output_directory(), *folders)):
             raise LikenessError(f"{file} lies outside ComfyUI's folders; move it into models/loras "
                                 "or the output folder.")
         return _there(file)

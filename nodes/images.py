@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from .colour import to_srgb, told_of_colour
+from .decoding import DAMAGED, opened, told_of_size
 from .errors import LikenessError
 
 
@@ -29,18 +31,22 @@ def to_mask(pixels: np.ndarray) -> torch.Tensor:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation and turn any mode (alpha, palette, 16-bit, CMYK) to RGB."""
+    """Turn a picture upright and any mode (alpha, palette, 16-bit, CMYK) to RGB in sRGB."""
     picture = ImageOps.exif_transpose(picture)
+    profile = picture.info.get("icc_profile")
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow clips instead of scaling when it converts 16-bit grey.
         wide = np.asarray(picture, dtype=np.float32)
         picture = Image.fromarray(np.uint8(np.clip(wide / _white(picture.mode, wide), 0, 1) * 255
                                            + 0.5))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(ground, picture).convert("RGB")
-    return picture.convert("RGB")
+    sheer = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    alpha = picture.convert("RGBA").getchannel("A") if sheer else None
+    base = {"L": "L", "LA": "L", "1": "L", "CMYK": "CMYK"}.get(picture.mode, "RGB")
+    picture = to_srgb(picture.convert(base), profile)
+    if alpha is None:
+        return picture
+    picture.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
 
 
 def _white(mode: str, values: np.ndarray) -> float:
@@ -50,14 +56,45 @@ def _white(mode: str, values: np.ndarray) -> float:
     return next((white for white in (1.0, 255.0) if values.max() <= white), 65535.0)
 
 
-def read_photo(path: str | Path) -> np.ndarray:
-    """Read a photo as (H, W, 3) uint8 RGB, upright.
+def read_picture(source: Path | str | bytes, least: int | None = None) -> Image.Image:
+    """Read a picture by its path or its file's bytes: RGB in sRGB, upright.
+
+    Args:
+        least: pixels a side that will do, as for a thumbnail.
 
     Raises:
-        OSError: the file cannot be read or decoded (PIL's errors derive from it).
+        RefusedError: it has too many pixels, or its reader is missing.
+        OSError: it cannot be read or decoded, whatever Pillow's reader raised.
     """
-    with Image.open(path) as picture:
-        return np.ascontiguousarray(np.asarray(to_rgb(picture)))
+    try:
+        with opened(source, least) as picture:
+            return to_rgb(picture)
+    except OSError:
+        raise
+    except DAMAGED as err:
+        raise OSError(str(err) or type(err).__name__) from err
+
+
+def read_photo(path: str | Path) -> np.ndarray:
+    """Read a photo as (H, W, 3) uint8 RGB in sRGB, upright.
+
+    Raises:
+        OSError: the file cannot be read or decoded.
+    """
+    return np.ascontiguousarray(np.asarray(read_picture(path)))
+
+
+def told_of_reading(path: Path) -> str:
+    """What reading a photo changes of it beside its orientation, in sentences; empty for nothing.
+
+    Only the file's head is read. A file that cannot be read tells nothing here.
+    """
+    try:
+        with opened(path) as picture:
+            said = [told_of_colour(picture), told_of_size(picture)]
+    except DAMAGED:
+        return ""
+    return " ".join(text for text in said if text)
 
 
 def reread_photo(path: Path, name: str) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from PIL import Image
 from ..faces.detect import find_faces
 from ..faces.dlib_resnet import chip
 from ..faces.embed import embed
-from ..images import to_rgb
+from ..images import read_picture
 from ..sockets import Face
 from .measures import face_width, measure, outside, sharpness
 from .scene import describe
@@ -140,8 +139,7 @@ def _read(file: Path, sha256: str) -> np.ndarray:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise OSError("it was changed since it was loaded")
-    with Image.open(io.BytesIO(data)) as picture:
-        return np.ascontiguousarray(np.asarray(to_rgb(picture)))
+    return np.ascontiguousarray(np.asarray(read_picture(data)))
 
 
 def face_pattern(pixels: np.ndarray, face: Face) -> np.ndarray:

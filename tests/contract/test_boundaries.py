@@ -18,8 +18,9 @@ ROOT = PACK / "nodes"
 # From the ground up; what stands in one tuple may not import each other.
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes": (
-        ("errors", "sockets", "lettering"), ("files", "images"), ("tensors", "cache_limit"),
-        ("runtime", "schema", "patching"), ("faces",), ("quality", "models"),
+        ("errors", "sockets", "lettering"), ("files", "decoding", "colour"), ("images",),
+        ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
+        ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),
     "nodes/dataset": (
         ("files",), ("curate",), ("subject", "coach"), ("caption",), ("prepare",), ("saved",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from likeness.nodes.faces.mesh import subject_mesh
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 from PIL import Image, ImageEnhance
+
+sys.path.append(str(Path(__file__).resolve().parent))  # for the helper beside the tests
 
 
 def _photo(file: Path) -> Photo:

@@ -112,5 +112,5 @@ def test_a_truncated_file_is_an_error_and_no_half_picture(plain, tmp_path, name)
     Image.fromarray(plain).save(tmp_path / name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[:len(content) * 2 // 3])
-    with pytest.raises((OSError, SyntaxError, ValueError, EOFError)):
+    with pytest.raises(OSError):
         read_photo(tmp_path / name)

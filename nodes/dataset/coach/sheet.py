@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ...files import write_whole
-from ...images import to_rgb
+from ...images import read_picture
 from ...lettering import fit, font, wrap
 from ...sockets import Photo, PhotoSet
-from ..files.load import DAMAGED
 from .coach import Advice
 from .coverage import AXIS, NEEDS, Coverage
 
@@ -145,10 +143,8 @@ def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
         data = photo.file.read_bytes()
         if hashlib.sha256(data).hexdigest() != photo.sha256:
             return None
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.draft("RGB", (1024, 1024))  # JPEGs decode smaller and faster
-            whole = to_rgb(picture)
-    except DAMAGED:
+        whole = read_picture(data, least=1024)
+    except OSError:
         return None
     scale = whole.width / photo.width
     x0, y0, x1, y1 = (edge * scale for edge in photo.face.box)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...images import to_rgb
+from ...images import read_picture
 from ...lettering import fit, fit_name, font, wrap
 from ...sockets import Photo, PhotoSet, Verdict
-from ..files.load import DAMAGED
 
 _PICTURE = 320  # pixels: the square on a card that holds the photo
 _INSET = 9  # keeps the photo clear of the rounded frame
@@ -148,10 +146,8 @@ def _thumbnail(photo: Photo) -> Image.Image | str:
         data = photo.file.read_bytes()
         if hashlib.sha256(data).hexdigest() != photo.sha256:
             return "was changed since"
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.draft("RGB", (2 * _PICTURE, 2 * _PICTURE))  # JPEGs decode smaller and faster
-            small = to_rgb(picture)
-    except DAMAGED:
+        small = read_picture(data, least=2 * _PICTURE)
+    except OSError:
         return _UNREADABLE
     side = _PICTURE - 2 * _INSET
     small.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from ...decoding import RefusedError, is_photo
 from ...errors import LikenessError
-from ...images import to_rgb
+from ...images import read_picture
 from ...sockets import Photo, PhotoSet, Reason, Verdict
 
-HEIF = frozenset({".heic", ".heif"})
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}) | HEIF
-
-# What Pillow's readers raise on damaged files, beside OSError.
-DAMAGED = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError,
-           MemoryError, Image.DecompressionBombError)
+# OneTrainer's masks and conditioning pictures, which lie among the photos.
+LABELS = ("-masklabel", "-condlabel")
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
@@ -41,15 +36,39 @@ def list_photos(folder: Path, label: str) -> list[Path]:
         raise LikenessError(f"The folder `{label}` does not exist in {folder.parent}; put the "
                             "photos there or correct the name.")
     files = [path for path in folder.iterdir() if path.is_file() and path.name[0] != "."]
+    photos = photos_in(folder)
+    if photos:
+        return photos
+    deeper = photos_below(folder)
+    if deeper:
+        counted = ", ".join(f"{name}: {count}" for name, count in deeper.items())
+        raise LikenessError(f"The photos in `{label}` lie in sub-folders ({counted}), which are "
+                            f"not read; give one of them, such as `{label}/{next(iter(deeper))}`, "
+                            f"or move the photos into {folder}.")
     if not files:
         raise LikenessError(f"The folder `{label}` is empty; put photos of one person into "
                             f"{folder}.")
-    photos = [path for path in files if path.suffix.lower() in EXTENSIONS]
-    if not photos:
-        kinds = ", ".join(sorted({path.suffix.lower() or "no extension" for path in files}))
-        raise LikenessError(f"The folder `{label}` holds no photo, only files of type {kinds}; put "
-                            "in jpg, png, webp, bmp, tif or heic files.")
-    return sorted(photos, key=lambda path: (natural_key(path.stem), path.name))
+    kinds = ", ".join(sorted({path.suffix.lower() or "no extension" for path in files}))
+    raise LikenessError(f"The folder `{label}` holds no photo, only files of type {kinds}; put in "
+                        "jpg, png, webp, bmp, tif, heic, avif or gif files.")
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """The photo files right inside a folder that is there, in natural order."""
+    found = (path for path in folder.iterdir()
+             if path.name[0] != "." and not path.stem.endswith(LABELS) and is_photo(path))
+    return sorted(found, key=lambda path: (natural_key(path.stem), path.name))
+
+
+def photos_below(folder: Path) -> dict[str, int]:
+    """How many photos there are in each sub-folder, at any depth, by its path from the folder."""
+    found = {}
+    for place, places, _ in os.walk(folder, followlinks=False):
+        places[:] = sorted((name for name in places if name[0] != "."), key=natural_key)
+        if Path(place) != folder:
+            count = len(photos_in(Path(place)))
+            found |= {Path(place).relative_to(folder).as_posix(): count} if count else {}
+    return found
 
 
 def read_photos(files: Sequence[Path], names: Sequence[str], folder: str,
@@ -68,29 +87,16 @@ def read_photos(files: Sequence[Path], names: Sequence[str], folder: str,
 
 def read_record(file: Path, name: str) -> Photo:
     """Decode one photo far enough to know that it can be used."""
-    if file.suffix.lower() in HEIF and not heif_is_readable():
-        return _unreadable(file, name, "HEIC photos need the Python package pillow-heif; install "
-                                       "it or save the photo as JPEG.")
     try:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        with Image.open(file) as picture:
-            width, height = to_rgb(picture).size
-    except DAMAGED as err:
+        width, height = read_picture(file).size
+    except RefusedError as err:
+        return _unreadable(file, name, str(err))
+    except (OSError, MemoryError) as err:
         detail = str(err).replace(str(file), file.name).rstrip(".")
         return _unreadable(file, name, f"The file cannot be read as a photo ({detail}); export it "
                                        "again as JPEG or PNG.")
     return Photo(file=file, name=name, sha256=digest, width=width, height=height)
-
-
-@functools.cache
-def heif_is_readable() -> bool:
-    """Whether the optional HEIC reader is there; teaches Pillow to use it."""
-    try:
-        from pillow_heif import register_heif_opener  # optional package
-    except ImportError:
-        return False
-    register_heif_opener()
-    return True
 
 
 def fingerprint(files: Sequence[Path]) -> str:

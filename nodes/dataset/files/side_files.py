@@ -1,4 +1,4 @@
-"""Captions and masks that lie beside photos as kohya's tools lay them."""
+"""Captions and masks that lie beside photos as kohya's tools and OneTrainer lay them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ...files import on_disk
 from ...sockets import Photo
-from .load import EXTENSIONS, natural_key
+from .load import LABELS, natural_key, photos_in
 
 MASK_FOLDER = "masks"
+CAPTIONS = (".txt", ".caption")  # the latter is what sd-scripts reads unless it is told otherwise
 _KOHYA = re.compile(r"\d+_.+")  # <repeats>_<words>
 _MASK_KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -22,39 +24,50 @@ def kohya_photos(folder: Path) -> list[Path]:
     places = sorted((place for place in folder.iterdir()
                      if place.is_dir() and _KOHYA.fullmatch(place.name)),
                     key=lambda place: natural_key(place.name))
-    return [path for place in places
-            for path in sorted((path for path in place.iterdir() if path.is_file()
-                                and path.suffix.lower() in EXTENSIONS and path.name[0] != "."),
-                               key=lambda path: (natural_key(path.stem), path.name))]
+    return [path for place in places for path in photos_in(place)]
 
 
 def side_files(photos: Iterable[Path]) -> list[Path]:
     """The caption and mask files that belong to photos."""
     found = []
     for path in photos:
-        text, mask = path.with_suffix(".txt"), mask_of(path)
-        found += [text] if text.is_file() else []
-        found += [mask] if mask else []
+        mask = mask_of(path)
+        found += [*captions_of(path), *([mask] if mask else [])]
+    return found
+
+
+def captions_of(path: Path) -> list[Path]:
+    """The caption files beside a photo; the first one holds."""
+    found = []
+    for kind in CAPTIONS:
+        forms = (on_disk(path.with_suffix(form)) for form in (kind, kind.upper()))
+        found += [file for file in forms if file.is_file()][:1]
     return found
 
 
 def mask_of(path: Path) -> Path | None:
-    """The mask of a photo: the same stem in `masks` beside it, or beside its kohya folder."""
+    """The mask of a photo: the same stem in `masks`, or OneTrainer's with `-masklabel` behind it.
+
+    `masks` lies beside the photo, or beside its kohya folder.
+    """
     places = [path.parent / MASK_FOLDER]
     if _KOHYA.fullmatch(path.parent.name):
         places.append(path.parent.parent / MASK_FOLDER)
-    candidates = (place / (path.stem + kind) for place in places for kind in _MASK_KINDS)
+    stems = [*(place / path.stem for place in places), path.with_name(path.stem + LABELS[0])]
+    candidates = (on_disk(stem.with_name(stem.name + kind)) for stem in stems
+                  for kind in _MASK_KINDS)
     return next((mask for mask in candidates if mask.is_file()), None)
 
 
 def with_side_files(photo: Photo) -> tuple[Photo, str]:
     """A photo with the caption and mask that lie beside it, and a note on what is of no use."""
-    note = ""
-    side = photo.file.with_suffix(".txt")
-    try:
-        text = side.read_text(encoding="utf-8-sig").strip() if side.is_file() else ""
-        if side.is_file() and not text:
-            note = f"{side.name} is empty; the photo has no caption."
-    except (OSError, UnicodeDecodeError) as err:
-        text, note = "", f"{side.name} is no UTF-8 text and was left out ({err})."
-    return replace(photo, caption=text, mask=mask_of(photo.file)), note
+    text, notes, captions = "", [], captions_of(photo.file)
+    for side in captions[:1]:
+        try:
+            text = side.read_text(encoding="utf-8-sig").strip()
+            notes += [] if text else [f"{side.name} is empty; the photo has no caption."]
+        except (OSError, UnicodeDecodeError) as err:
+            notes.append(f"{side.name} is no UTF-8 text and was left out ({err}).")
+    notes += [f"{other.name} was left out, because {captions[0].name} is there, too."
+              for other in captions[1:]]
+    return replace(photo, caption=text, mask=mask_of(photo.file)), " ".join(notes)

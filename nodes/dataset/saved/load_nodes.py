@@ -11,10 +11,12 @@ from comfy_api.latest import io, ui
 
 from ... import runtime
 from ...errors import LikenessError
+from ...images import told_of_reading
 from ...schema import PhotoSetType, schema
 from ...sockets import Photo, PhotoSet
 from ..curate.overrides import FILE as VERDICTS
-from ..files.load import EXTENSIONS, fingerprint, list_photos, read_photos
+from ..files.left_out import left_out
+from ..files.load import fingerprint, list_photos, photos_in, read_photos
 from ..files.side_files import kohya_photos, side_files, with_side_files
 from .reading import LoadedSet, is_saved, read_saved, set_files
 
@@ -35,9 +37,9 @@ class LikenessLoadPhotos(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "folder", default="",
-                    tooltip="A folder below the input directory, such as `anna`; its jpg, png, "
-                            "webp, bmp, tif and heic files are read, those of sub-folders are "
-                            "not, except those of a kohya training folder. `output/likeness/anna` "
+                    tooltip="A folder below the input directory, such as `anna`; its photos are "
+                            "read, whatever their names end in, those of sub-folders are not, "
+                            "except those of a kohya training folder. `output/likeness/anna` "
                             "is a set that Save Photos wrote. Leave it empty when `files` is "
                             "used."),
                 io.String.Input(
@@ -47,9 +49,10 @@ class LikenessLoadPhotos(io.ComfyNode):
                             "it empty when `folder` is used."),
                 io.Boolean.Input(
                     "side_files", default=True, optional=True,
-                    tooltip="Take captions from photo.txt beside photo.jpg and masks from "
-                            "masks/photo.png where they lie. Switch it off when such text files "
-                            "mean something else. Sets from Save Photos always come whole."),
+                    tooltip="Take captions from photo.txt or photo.caption beside photo.jpg, and "
+                            "masks from masks/photo.png or photo-masklabel.png. Switch it off "
+                            "when such text files mean something else. Sets from Save Photos "
+                            "always come whole."),
             ],
             outputs=[
                 PhotoSetType.Output(display_name="photos",
@@ -60,7 +63,8 @@ class LikenessLoadPhotos(io.ComfyNode):
                                                             "included."),
                 io.String.Output(display_name="report", tooltip="JSON: file, size in pixels, "
                                                                 "caption, mask and what is wrong, "
-                                                                "per photo."),
+                                                                "per photo; and what lies there "
+                                                                "and was left out."),
             ])
 
     @classmethod
@@ -84,7 +88,7 @@ class LikenessLoadPhotos(io.ComfyNode):
 
     @classmethod
     def execute(cls, folder, files, side_files=True):
-        saved = saved_folder(folder, files)
+        saved, others = saved_folder(folder, files), {}
         if saved is not None:
             loaded = read_saved(saved, folder.strip(),
                                 runtime.progress_callback(len(set_files(saved))))
@@ -92,7 +96,8 @@ class LikenessLoadPhotos(io.ComfyNode):
             paths, names = photo_files(folder, files)
             photos = read_photos(paths, names, folder.strip(),
                                  runtime.progress_callback(len(paths)))
-            loaded = _with_side_files(photos) if side_files else LoadedSet(photos)
+            loaded = _told(_with_side_files(photos) if side_files else LoadedSet(photos))
+            others = left_out(_place(folder.strip()), paths, side_files) if folder.strip() else {}
         photos = loaded.photos
         text = json.dumps({
             "folder": photos.folder, "saved_set": saved is not None,
@@ -100,6 +105,7 @@ class LikenessLoadPhotos(io.ComfyNode):
                        for photo in photos.photos],
             "missing": {name: note for name, note in loaded.notes.items()
                         if name not in {photo.name for photo in photos.photos}},
+            "left_out": others,
         }, indent=1)
         return io.NodeOutput(photos, len(photos.photos), text, ui=ui.PreviewText(text))
 
@@ -115,6 +121,16 @@ def _with_side_files(photos: PhotoSet) -> LoadedSet:
     found = [with_side_files(photo) for photo in photos.photos]
     return LoadedSet(dataclasses.replace(photos, photos=tuple(photo for photo, _ in found)),
                      {photo.name: note for photo, note in found if note})
+
+
+def _told(loaded: LoadedSet) -> LoadedSet:
+    """With notes on what reading changes of a photo."""
+    notes = dict(loaded.notes)
+    for photo in loaded.photos.photos:
+        said = told_of_reading(photo.file) if photo.sha256 else ""
+        if said:
+            notes[photo.name] = f"{notes.get(photo.name, '')} {said}".strip()
+    return dataclasses.replace(loaded, notes=notes)
 
 
 def _all_files(folder: str, files: str) -> list[Path]:
@@ -157,7 +173,7 @@ def photo_files(folder: str, files: str) -> tuple[list[Path], list[str]]:
     if folder:
         place = _place(folder)
         paths = kohya_photos(place)
-        if paths and not any(path.suffix.lower() in EXTENSIONS for path in place.iterdir()):
+        if paths and not photos_in(place):
             return paths, [path.relative_to(place).as_posix() for path in paths]
         paths = list_photos(place, folder)
         return paths, [path.name for path in paths]

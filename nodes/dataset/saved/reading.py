@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ...errors import LikenessError
+from ...files import on_disk
 from ...sockets import Photo, PhotoSet
-from ..files.load import EXTENSIONS, natural_key, read_record
+from ..files.load import natural_key, photos_in, read_record
 from ..files.record import from_entry
+from ..files.side_files import captions_of
 from .save import FORMAT, RECORD, REST_FOLDER
 
 
@@ -88,8 +91,8 @@ def _damaged(label: str, detail: str) -> LikenessError:
 
 
 def _inside(folder: Path, relative: str) -> Path:
-    path = (folder / relative).resolve()
-    if folder.resolve() not in path.parents:
+    path = on_disk(Path(os.path.abspath(folder / relative)))
+    if Path(os.path.abspath(folder)) not in path.parents:
         raise ValueError(f"{relative} lies outside the set")
     return path
 
@@ -134,8 +137,8 @@ def _caption(path: Path, photo: Photo) -> tuple[str, str]:
 
 
 def _side_text(path: Path) -> str | None:
-    side = path.with_suffix(".txt")
-    if not side.is_file():
+    side = next(iter(captions_of(path)), None)
+    if side is None:
         return None
     try:
         return side.read_text(encoding="utf-8-sig").strip()
@@ -146,6 +149,5 @@ def _side_text(path: Path) -> str | None:
 
 def _additions(folder: Path, training: str, known: set[Path]) -> list[Path]:
     found = [path for place in (training, REST_FOLDER) if (folder / place).is_dir()
-             for path in _inside(folder, place).iterdir()
-             if path.suffix.lower() in EXTENSIONS and path.is_file() and path not in known]
+             for path in photos_in(_inside(folder, place)) if path not in known]
     return sorted(found, key=lambda path: natural_key(path.stem))

@@ -8,6 +8,7 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from ... import runtime
+from ...decoding import is_photo
 from ...errors import LikenessError
 from ...faces import backends
 from ...schema import ImpostorBankType, schema
@@ -15,7 +16,6 @@ from ..calibration.calibration import MINIMUM_BANK
 from .bank import ImpostorBank, Skipped, cached_name, make_bank, read_bank, shipped, write_bank
 
 BANK_FACES = "likeness_faces"  # below the host's models folder
-KINDS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 class LikenessImpostorBank(io.ComfyNode):
@@ -104,11 +104,11 @@ def bank_files(folder: str) -> list[Path]:
     for base in bases:
         place = runtime.contained(base, name)
         if place.is_dir():
-            files = sorted(path for path in place.iterdir() if path.suffix.lower() in KINDS)
+            files = sorted(path for path in place.iterdir() if is_photo(path))
             if files:
                 return files
             raise LikenessError(f"The folder `{name}` in {base} holds no photo; put in jpg, png, "
-                                "webp, bmp or tif files.")
+                                "webp, bmp, tif, heic, avif or gif files.")
     places = " and in ".join(str(base) for base in bases)
     raise LikenessError(f"The folder `{name}` is not in {places}; put photos of many other people "
                         "there or correct the name.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from likeness.nodes import decoding
 from likeness.nodes.dataset.files import load
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.images import read_photo
@@ -101,11 +102,11 @@ def test_a_picture_bomb_is_a_verdict_not_an_error(tmp_path, monkeypatch):
 
 def test_heic_without_its_reader_names_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    load.heif_is_readable.cache_clear()
+    decoding.heif_is_readable.cache_clear()
     path = tmp_path / "IMG_1.HEIC"
     path.write_bytes(b"....ftypheic")
     photo = record(path)
-    load.heif_is_readable.cache_clear()
+    decoding.heif_is_readable.cache_clear()
     assert photo.verdict == "reject" and "pillow-heif" in photo.reasons[0].text
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import LikenessError
-from ...images import reread_photo
+from ...images import read_picture, reread_photo
 from ...quality.measures import face_width
 from ...sockets import Face, Photo, PhotoSet
 from ..caption.describe import chosen_photos
@@ -25,6 +25,7 @@ from ..prepare.crop import FRAMINGS, Crop, cut, cut_mask, make_buckets
 from ..prepare.level import frame
 from ..prepare.masks import MASKS, photo_mask
 from ..subject.subject import SubjectSettings
+from .plain import plain_suffix
 
 FORMAT = 1
 RECORD = "likeness.json"
@@ -92,9 +93,9 @@ def save(photos: PhotoSet, settings: SaveSettings, base: Path,
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir(parents=True)
         entries = []
-        names = _file_names(photos, chosen, settings)
+        stems = _stems(photos)
         for done, photo in enumerate(photos.photos, start=1):
-            entries.append(_write(photo, names[done - 1], photo.name in chosen, settings, stage))
+            entries.append(_write(photo, stems[done - 1], photo.name in chosen, settings, stage))
             on_photo(done)
         record = {"format": FORMAT, "folder": photos.folder, "trigger": settings.trigger.strip(),
                   "class_noun": settings.class_noun.strip(), "repeats": settings.repeats,
@@ -140,62 +141,68 @@ def _same_set(place: Path, stage: Path, text: str) -> bool:
                == (stage / file).read_bytes() for file in files)
 
 
-def _file_names(photos: PhotoSet, chosen: set[str], settings: SaveSettings) -> list[str]:
-    """A file name for each photo whose stem no other has: captions and masks are found by it."""
+def _stems(photos: PhotoSet) -> list[str]:
+    """A name for each photo that no other has: captions and masks are found by it."""
     taken: set[str] = set()
     names = []
     for photo in photos.photos:
         path = Path(photo.name.replace("\\", "/"))
-        crops = settings.pictures == "crops" and photo.name in chosen
-        suffix = ".png" if crops else photo.file.suffix
         stem, number = path.stem, 2
         while stem.casefold() in taken:
             stem, number = f"{path.stem}_{number}", number + 1
         taken.add(stem.casefold())
-        names.append(stem + suffix)
+        names.append(stem)
     return names
 
 
-def _write(photo: Photo, name: str, trains: bool, settings: SaveSettings,
+def _write(photo: Photo, stem: str, trains: bool, settings: SaveSettings,
            stage: Path) -> dict[str, Any]:
     """Write one photo with its caption and mask; return its entry in the record."""
     folder = stage / (settings.folder if trains else REST_FOLDER)
     folder.mkdir(exist_ok=True)
-    path = folder / name
     source = {"file": str(photo.file), "sha256": photo.sha256}
     crop = None
     if trains and settings.pictures == "crops":
+        path = folder / f"{stem}.png"
         crop = frame(photo, settings.framing, make_buckets(settings.resolution),
                      settings.level_eyes)
         Image.fromarray(cut(reread_photo(photo.file, photo.name), crop)).save(path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        saved = replace(cropped(photo, crop), sha256=digest)
+        saved = cropped(photo, crop)
     else:
-        saved = photo if _copy(photo, path) else replace(photo, sha256="")
+        path, saved = _whole(photo, folder, stem, trains), photo
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path and photo.sha256 else ""
     if photo.caption.strip() and trains:
         path.with_suffix(".txt").write_text(photo.caption, encoding="utf-8")
-    mask = _write_mask(photo, crop, path.stem, trains, settings, stage)
-    entry = {"file": path.relative_to(stage).as_posix() if path.exists() else None,
-             "source": source, **mask, **to_entry(saved)}
+    mask = _write_mask(photo, crop, stem, trains, settings, stage)
+    entry = {"file": path.relative_to(stage).as_posix() if path else None,
+             "source": source, **mask, **to_entry(replace(saved, sha256=digest))}
     if crop is not None:
         entry["crop"] = {"box": list(crop.box), "turn": crop.turn, "bucket": list(crop.bucket)}
     return entry
 
 
-def _copy(photo: Photo, path: Path) -> bool:
-    """Copy a photo's file; False when it was unreadable before and is so still."""
+def _whole(photo: Photo, folder: Path, stem: str, trains: bool) -> Path | None:
+    """Write a photo's file as it is; one that trains, and that a trainer would see otherwise, as
+    PNG with the same pixels. None when it was unreadable before and is so still.
+    """
     try:
         data = photo.file.read_bytes()
+        if photo.sha256 and hashlib.sha256(data).hexdigest() != photo.sha256:
+            raise LikenessError(f"`{photo.name}` changed since it was judged; load and curate the "
+                                "photos again, then save them.")
+        suffix = plain_suffix(data, photo.file.suffix) if trains else photo.file.suffix
+        pixels = None if suffix or not trains else read_picture(data)
     except OSError as err:
         if not photo.sha256:
-            return False
+            return None
         raise LikenessError(f"`{photo.name}` cannot be read any more ({err.strerror or err}); put "
                             "the photo back or load the photos again.") from err
-    if photo.sha256 and hashlib.sha256(data).hexdigest() != photo.sha256:
-        raise LikenessError(f"`{photo.name}` changed since it was judged; load and curate the "
-                            "photos again, then save them.")
-    path.write_bytes(data)
-    return True
+    path = folder / (stem + (suffix if pixels is None else ".png"))
+    if pixels is None:
+        path.write_bytes(data)
+    else:
+        pixels.save(path)
+    return path
 
 
 def _write_mask(photo: Photo, crop: Crop | None, stem: str, trains: bool, settings: SaveSettings,

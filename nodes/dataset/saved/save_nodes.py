@@ -43,8 +43,9 @@ class LikenessSavePhotos(io.ComfyNode):
                                      "in front of the folder's name. Likeness itself does not use "
                                      "it."),
                 io.Combo.Input("pictures", options=list(PICTURES), default=PICTURES[0],
-                               tooltip="Copies of the original files, which lose nothing, or the "
-                                       "crops as PNG for tools that cannot crop round a face."),
+                               tooltip="Copies of the original files (as upright PNG in sRGB where "
+                                       "kohya's tools would see another picture), or the crops "
+                                       "as PNG for tools that cannot crop round a face."),
                 io.Combo.Input("framing", options=list(FRAMINGS), default="head and shoulders",
                                tooltip="How much round the face crops keep. Unused for original "
                                        "files."),

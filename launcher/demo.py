@@ -75,7 +75,7 @@ def run_demo(request: DemoRequest, host: Host) -> None:
     with local_server(host, _environment(request, host)) as running:
         client = Client(running.url)
         prompt = _prompt(request, host, client)
-        folder = upload_photos(client, photos)
+        folder, _ = upload_photos(client, photos, request.photos or SAMPLES)
         prompt = with_settings(prompt, {"photos.folder": folder})
         run = run_with_progress(client, prompt)
     results = collect(run, photos)

@@ -87,8 +87,9 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
     require_inputs(prompt, settings, client)
     prompt = with_settings(prompt, settings)
     if photos:
-        folder = upload_photos(client, photos)
-        say(f"Uploaded {len(photos)} photos to the server's input folder `{folder}`.")
+        folder, others = upload_photos(client, photos, request.photos)
+        beside = f" and {others} captions, masks and other files of theirs" if others else ""
+        say(f"Uploaded {len(photos)} photos{beside} to the server's input folder `{folder}`.")
         prompt = with_settings(prompt, {f"{node}.folder": folder for node in loaders})
     run = run_with_progress(client, prompt)
     say(f"Done in {run.seconds:.1f} s.")

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..problems import Problem
 from .api import Client
 from .refusals import Prompt
 
-EXTENSIONS = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic",
-                        ".heif"))  # what the loader reads
+EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff",
+                        ".heic", ".heif", ".avif", ".gif", ".jp2"))  # what the loader reads
 LOADER = "LikenessLoadPhotos"
+# Photos under another name or none begin so; the loader looks closer.
+_HEAD = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF....WEBP|....ftyp(hei|hev|mif1|msf1|avi[fs])",
+                   re.DOTALL)
+_LABELS = ("-masklabel", "-condlabel")  # OneTrainer's masks and conditioning pictures
+_SIDE = (".txt", ".caption")  # captions, and verdicts.txt
+_RECORD = "likeness.json"  # of a set that Save Photos wrote
+_SIDE_FOLDER = re.compile(r"masks|left_out|\d+_.+")  # the last: kohya's <repeats>_<words>
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """The photos in a folder, by name.
+    """The photos in a folder, by name; those of a kohya training folder lie one deeper.
 
     Raises:
         Problem: there is no such folder, or no photo in it.
@@ -24,14 +33,18 @@ def list_photos(folder: Path) -> list[Path]:
         what = "is a file" if folder.exists() else "does not exist"
         raise Problem(f"The photo folder {folder} {what}; give a folder that holds photos.")
     try:
-        found = sorted(path for path in folder.iterdir()
-                       if path.is_file() and path.suffix.lower() in EXTENSIONS)
+        found = [path for path in _files(folder) if _is_photo(path)]
+        kohya = [path for place in _places(folder) if place.name[0].isdigit()
+                 for path in _files(place) if _is_photo(path)]
+        deeper = sorted({path.parent.name for path in folder.glob("*/*") if _is_photo(path)})
     except OSError as err:
         raise Problem(f"The photo folder {folder} cannot be read: {err.strerror}.") from err
-    if not found:
-        kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
-        raise Problem(f"There is no photo in {folder}; put some there ({kinds}).")
-    return found
+    if found or kohya:
+        return found or kohya
+    kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
+    hint = f"give one of its sub-folders with photos: {', '.join(deeper)}" if deeper else (
+        f"put some there ({kinds})")
+    raise Problem(f"There is no photo in {folder}; {hint}.")
 
 
 def require_loader(prompt: Prompt) -> list[str]:
@@ -47,9 +60,49 @@ def require_loader(prompt: Prompt) -> list[str]:
     return found
 
 
-def upload_photos(client: Client, photos: list[Path]) -> str:
-    """Put photos into a fresh subfolder of the server's input folder; return its name."""
+def upload_photos(client: Client, photos: list[Path], folder: Path) -> tuple[str, int]:
+    """Put photos, and what belongs to them, into a fresh subfolder of the server's input folder.
+
+    Args:
+        photos: what `list_photos` found in `folder`.
+
+    Returns:
+        The subfolder's name, and how many captions, masks and other files went with the photos.
+    """
     subfolder = f"likeness_{uuid.uuid4().hex[:10]}"
-    for photo in photos:
-        client.upload(photo, subfolder)
-    return subfolder
+    beside = [path for path in _beside(folder) if path not in photos]
+    for path in (*photos, *beside):
+        place = path.parent.relative_to(folder).as_posix()
+        client.upload(path, subfolder if place == "." else f"{subfolder}/{place}")
+    return subfolder, len(beside)
+
+
+def _beside(folder: Path) -> Iterator[Path]:
+    """What the loader reads beside photos: captions, masks, verdicts, and a saved set's record."""
+    for path in _files(folder):
+        if path.suffix.lower() in _SIDE or path.stem.endswith(_LABELS) or path.name == _RECORD:
+            yield path
+    for place in _places(folder):
+        yield from (path for path in _files(place)
+                    if path.suffix.lower() in (*_SIDE, *EXTENSIONS) or _is_photo(path))
+        yield from _files(place / "masks")
+
+
+def _places(folder: Path) -> list[Path]:
+    return sorted(place for place in folder.iterdir()
+                  if place.is_dir() and _SIDE_FOLDER.fullmatch(place.name))
+
+
+def _files(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return []
+    return sorted(path for path in place.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def _is_photo(path: Path) -> bool:
+    if not path.is_file() or path.name[0] == "." or path.stem.endswith(_LABELS):
+        return False
+    if path.suffix.lower() in EXTENSIONS:
+        return True
+    with path.open("rb") as file:
+        return _HEAD.match(file.read(12)) is not None

@@ -30,10 +30,13 @@ def to_mask(pixels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(pixels, dtype=np.float32, copy=True))[None]
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Turn a picture upright and any mode (alpha, palette, 16-bit, CMYK) to RGB in sRGB."""
+def to_rgb(picture: Image.Image, profile: bytes | None = None) -> Image.Image:
+    """Turn a picture upright and any mode (alpha, palette, 16-bit, CMYK) to RGB.
+
+    Args:
+        profile: the ICC profile of its colours, to bring them to sRGB; masks' values have none.
+    """
     picture = ImageOps.exif_transpose(picture)
-    profile = picture.info.get("icc_profile")
     if picture.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow clips instead of scaling when it converts 16-bit grey.
         wide = np.asarray(picture, dtype=np.float32)
@@ -68,7 +71,7 @@ def read_picture(source: Path | str | bytes, least: int | None = None) -> Image.
     """
     try:
         with opened(source, least) as picture:
-            return to_rgb(picture)
+            return to_rgb(picture, picture.info.get("icc_profile"))
     except OSError:
         raise
     except DAMAGED as err:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from likeness.nodes import decoding
 from likeness.nodes.decoding import RefusedError, is_photo, kind_of
-from likeness.nodes.images import read_photo, told_of_reading
+from likeness.nodes.errors import LikenessError
+from likeness.nodes.images import read_photo, reread_photo, told_of_reading
 from PIL import Image, ImageFile
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
@@ -102,6 +103,13 @@ def test_beyond_the_bounds_a_photo_is_refused_in_one_sentence(tmp_path, monkeypa
             read_photo(tmp_path / "large")
     Image.new("RGB", (80, 60)).save(tmp_path / "half", "JPEG")
     assert read_photo(tmp_path / "half").shape == (30, 40, 3)
+
+
+def test_a_photo_too_large_for_a_step_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.new("RGB", (60, 60)).save(tmp_path / "class.png")
+    with pytest.raises(LikenessError, match="`class.png` cannot be read any more .*megapixels"):
+        reread_photo(tmp_path / "class.png", "class.png")
 
 
 def test_whatever_a_reader_raises_arrives_as_an_oserror(tmp_path, monkeypatch):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import icc_profiles
 import numpy as np
 import pytest
+from likeness.nodes.dataset.prepare.masks import read_mask
 from likeness.nodes.images import read_photo, told_of_reading
+from likeness.nodes.sockets import Photo
 from PIL import Image, ImageCms
 
 
@@ -42,6 +44,13 @@ def test_grey_and_palette_pictures_keep_their_light(face, tmp_path):
         face.convert(mode).save(tmp_path / "plain.png")
         face.convert(mode).save(tmp_path / "with.png", icc_profile=plain)
         assert np.array_equal(read_photo(tmp_path / "with.png"), read_photo(tmp_path / "plain.png"))
+
+
+def test_a_masks_values_are_weights_and_no_colours(tmp_path):
+    mask = Image.linear_gradient("L").convert("RGB")
+    mask.save(tmp_path / "mask.png", icc_profile=icc_profiles.profile("ProPhoto"))
+    photo = Photo(tmp_path / "a.jpg", "a.jpg", width=256, height=256, mask=tmp_path / "mask.png")
+    assert np.array_equal(np.round(read_mask(photo) * 255), np.asarray(mask)[..., 0])
 
 
 def test_srgb_photos_are_not_touched(face, tmp_path):

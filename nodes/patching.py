@@ -148,7 +148,7 @@ def cross_attentions(model: Any) -> tuple[CrossAttention, ...]:
     """
     unet = model.model.diffusion_model
     if not hasattr(unet, "input_blocks"):
-        raise LikenessError(f"{type(unet).__name__} has no cross-attention to patch; "
+        raise LikenessError("This MODEL is no UNet with cross-attention, which is patched here; "
                             "connect an SD1.5 or SDXL model.")
     found = [*_in_blocks("input", "input_blocks", enumerate(unet.input_blocks)),
              *_in_blocks("output", "output_blocks", enumerate(unet.output_blocks))]

@@ -20,7 +20,7 @@ def load_workflow(path: Path) -> Prompt:
         Problem: the file is missing, is not JSON, or is a graph for the canvas.
     """
     try:
-        prompt = json.loads(path.read_text(encoding="utf-8"))
+        prompt = json.loads(path.read_bytes())  # UTF-8 or UTF-16, with a byte order mark or not
     except FileNotFoundError as err:
         raise Problem(f"There is no workflow file {path}; check the path.") from err
     except OSError as err:

@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from .. import runtime
 from ..errors import LikenessError
 from ..images import to_image, to_uint8
+from ..incoming import require_pictures
 from ..schema import ControlStackType, StyleType, SubjectType, schema
 from ..sockets import Style, Subject
 from .families import AUTO, KINDS
@@ -73,7 +74,7 @@ def _map_outputs(what: str) -> list[Any]:
 def _pictures(image: torch.Tensor | None) -> list[Any]:
     if image is None:
         raise LikenessError("`from image` needs a picture; connect one, or choose a template.")
-    return [to_uint8(item) for item in image]
+    return [to_uint8(item) for item in require_pictures(image, "image")]
 
 
 def _map_result(maps: Maps, cls: type[io.ComfyNode]) -> io.NodeOutput:
@@ -219,6 +220,7 @@ class LikenessControlStack(io.ComfyNode):
     @classmethod
     def execute(cls, control_net: Any, image: torch.Tensor, kind: str, strength: float,
                 start: float, end: float, stack: ControlStack = ()) -> io.NodeOutput:
+        require_pictures(image, "image")
         grown = (*stack, control_entry(control_net, image, kind, strength, start, end))
         report = json.dumps([describe(entry) for entry in grown], indent=1)
         return io.NodeOutput(grown, report, ui=ui.PreviewText(report))

@@ -11,6 +11,7 @@ from comfy_api.latest import io, ui
 from .. import models, runtime
 from ..errors import LikenessError
 from ..faces import backends
+from ..incoming import require_pictures
 from ..schema import RestorerType, SubjectType, schema
 from . import pipeline
 from .guard import make_judge
@@ -134,6 +135,7 @@ class LikenessRestoreFaces(io.ComfyNode):
     @classmethod
     def execute(cls, images, restorer, strength, guard, allowed_loss, faces, no_face, fidelity,
                 judge, subject=None) -> io.NodeOutput:
+        require_pictures(images, "images")
         settings = pipeline.Settings(strength, guard, faces, no_face)
         if faces == pipeline.SUBJECT_FACE and subject is None:
             raise LikenessError(f"`faces` is '{faces}' but no subject is connected; connect one, "

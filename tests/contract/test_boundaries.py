@@ -18,7 +18,8 @@ ROOT = PACK / "nodes"
 # From the ground up; what stands in one tuple may not import each other.
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes": (
-        ("errors", "sockets", "lettering"), ("files", "decoding", "colour"), ("images",),
+        ("errors", "sockets", "lettering", "brackets", "made_files"),
+        ("files", "decoding", "colour", "incoming", "texts"), ("images",),
         ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
         ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),

@@ -178,7 +178,7 @@ REFUSED = {  # what is wrong -> recipe, its inputs, Train's inputs, what is said
     "the keys of another technique": ("LoHa", {}, {"key_style": "diffusers"}, "is loha; set"),
     "the strength of a checkpoint": ("DreamBooth", {}, {"strength": 0.5}, "`strength` changes"),
     "cross-attention in a model that has none": ("LoRA", {"target": "cross-attention"}, {
-        "architecture": "flux"}, "Flux has no layers of the preset `cross-attention`"),
+        "architecture": "flux"}, "This model has no layers of the preset `cross-attention`"),
 }
 
 

@@ -120,7 +120,7 @@ def test_a_model_without_unet_blocks_is_refused_by_name():
     holder = torch.nn.Module()
     holder.diffusion_model = Transformer()
     model = comfy.model_patcher.ModelPatcher(holder, torch.device("cpu"), torch.device("cpu"))
-    with pytest.raises(LikenessError, match="Transformer has no cross-attention"):
+    with pytest.raises(LikenessError, match="This MODEL is no UNet with cross-attention"):
         cross_attentions(model)
 
 

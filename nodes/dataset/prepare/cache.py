@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from ...brackets import plain
 from ...errors import LikenessError
+from ...incoming import is_finite, is_finite_text, require_latent, require_text
 from ...tensors import (
     Conditioning,
     DamagedFileError,
@@ -50,32 +52,36 @@ def caption_key(text: str) -> str:
 
 def cached_text(text: str, encoders: Encoders, folder: Path) -> Path:
     """The file of a caption's encoding, made if it is not there."""
-    path = folder / f"{content_key(FORMAT, encoders.text_key, text)}.text.safetensors"
-    if not _whole(path, read_conditioning):
-        write_conditioning(path, encoders.encode_text(text))
+    # Named by how it is read: where brackets once were weights, the old file is not its encoding.
+    path = folder / f"{content_key(FORMAT, encoders.text_key, plain(text))}.text.safetensors"
+    if not _whole(path, lambda found: is_finite_text(read_conditioning(found))):
+        write_conditioning(path, require_text(encoders.encode_text(text), text))
     return path
 
 
-def cached_latent(name: str, folder: Path,
-                  make: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> Path:
+def cached_latent(name: str, folder: Path, make: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+                  source: str) -> Path:
     """The file of a crop's latent and mask, made if it is not there.
 
     Args:
         name: the `content_key` of all that decides both, the encoder included.
         make: gives the latent (C, h, w) and the mask (h, w).
+        source: what an error calls the picture.
+
+    Raises:
+        LikenessError: the encoder gives no numbers.
     """
     path = folder / f"{name}.latent.safetensors"
-    if not _whole(path, read_latent):
-        write_latent(path, *make())
+    if not _whole(path, lambda found: is_finite(read_latent(found)[0])):
+        latent, mask = make()
+        write_latent(path, require_latent(latent, source), mask)
     return path
 
 
-def _whole(path: Path, read: Callable[[Path], object]) -> bool:
-    """Whether a cached file is there and can be read; a damaged one is written anew."""
+def _whole(path: Path, sound: Callable[[Path], bool]) -> bool:
+    """Whether a cached file is there, can be read and is sound; else it is written anew."""
     try:
-        if not path.exists():
-            return False
-        read(path)
+        return path.exists() and sound(path)
     except DamagedFileError:
         logger.warning("The cached file %s is damaged and is encoded again.", path)
         return False
@@ -83,4 +89,3 @@ def _whole(path: Path, read: Callable[[Path], object]) -> bool:
         raise LikenessError(f"The cached file {path} cannot be opened "
                             f"({err.strerror or err}); delete it or give ComfyUI access to it."
                             ) from err
-    return True

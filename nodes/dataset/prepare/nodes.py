@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ... import runtime
+from ...brackets import literal_tokens
 from ...cache_limit import files_of, limit_cache
 from ...errors import LikenessError
 from ...images import to_image
@@ -140,7 +141,7 @@ def _encoders(vae, clip) -> Encoders:
         raise LikenessError("This checkpoint has no VAE; connect a VAE loader to Prepare Training.")
 
     def encode_text(text: str):
-        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+        return clip.encode_from_tokens_scheduled(literal_tokens(clip, text))
 
     return Encoders(vae.encode, encode_text,
                     image_key=fingerprint(vae.first_stage_model.state_dict()),

@@ -156,7 +156,8 @@ def _encode_photo(photo: Photo, mirrored: bool, wording: _Wording,
         mask = _mask(photo, crop, (width, height), settings)
         return latent, torch.from_numpy(mask[:, ::-1].copy() if mirrored else mask)
 
-    path = cached_latent(_latent_name(photo, crop, mirrored, settings, encoders), folder, make)
+    path = cached_latent(_latent_name(photo, crop, mirrored, settings, encoders), folder, make,
+                         photo.name)
     x0, y0, x1, y1 = crop.box
     item = TrainingItem(
         photo.name, photo.sha256, wording.main, crop.bucket, (photo.width, photo.height),

@@ -13,6 +13,7 @@ from ... import runtime
 from ...errors import LikenessError
 from ...faces import backends
 from ...images import to_image, to_uint8
+from ...incoming import require_pictures
 from ...schema import ImpostorBankType, ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..bank.bank import ImpostorBank
@@ -82,7 +83,7 @@ class LikenessPick(io.ComfyNode):
                 raise LikenessError(f"`{name}` must be one of {', '.join(known)}; got `{value}`.")
         rules = PickRules(count, verdict, min_score, min_percentile, copies == "allow",
                           max_copy_paste, quality, min_difference)
-        given = [to_uint8(image) for image in images]
+        given = [to_uint8(image) for image in require_pictures(images, "images")]
         order = list(range(len(given)))
         if report is None:
             report = scored(given, subject, backend, bank)

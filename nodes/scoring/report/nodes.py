@@ -15,6 +15,7 @@ from PIL import Image
 from ... import runtime
 from ...errors import LikenessError
 from ...images import read_photo, to_image, to_uint8
+from ...incoming import require_pictures
 from ...schema import ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..pick.pick import order_of
@@ -122,7 +123,7 @@ def _history(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _pictures(report: LikenessReport, images: torch.Tensor | None) -> dict[int, np.ndarray]:
     """The scored pictures by number: those given, or else those that Score has saved."""
     if images is not None:
-        given = [to_uint8(image) for image in images]
+        given = [to_uint8(image) for image in require_pictures(images, "images")]
         order = order_of(report, given)
         return {index: given[place] for index, place in enumerate(order)}
     found = {}

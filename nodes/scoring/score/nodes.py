@@ -14,6 +14,7 @@ from ... import runtime
 from ...errors import LikenessError
 from ...faces import backends
 from ...images import to_image, to_uint8
+from ...incoming import require_pictures
 from ...schema import ImpostorBankType, ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..bank.bank import ImpostorBank
@@ -104,7 +105,7 @@ class LikenessScore(io.ComfyNode):
                 second_backend=NONE, clip_vision=None, clip=None, prompt=""):
         measures = yardsticks(subject, backend, second_backend, bank)
         towers = both_towers(clip_vision, clip)
-        pictures = [to_uint8(image) for image in images]
+        pictures = [to_uint8(image) for image in require_pictures(images, "images")]
         progress = runtime.progress_callback(len(pictures) * len(measures))
         scores = score_pictures(pictures, measures[0], several_faces, max_yaw, progress)
         second = None

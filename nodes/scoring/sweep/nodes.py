@@ -19,6 +19,7 @@ from ... import runtime
 from ...errors import LikenessError
 from ...faces import backends
 from ...images import to_image, to_uint8
+from ...incoming import require_pictures
 from ...schema import schema
 from ...sockets import Subject
 from ...tensors import fingerprint, model_key, text_fingerprint
@@ -144,7 +145,7 @@ class LikenessSweepCell(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, sweep: Sweep, cell: int, before: Any = None) -> io.NodeOutput:
-        pixels, place = to_uint8(images[0]), sweep.grid.cells[cell]
+        pixels, place = to_uint8(require_pictures(images, "images")[0]), sweep.grid.cells[cell]
         sweep.store.write(place, pixels)
         sweep.store.write_figures(place, sweep.judge.figures(pixels))
         return io.NodeOutput(sweep, ui={"images": [_shown(sweep.store.picture(place))]})

@@ -52,8 +52,8 @@ def target_layers(model: nn.Module, target: Target) -> dict[str, nn.Module]:
              if _can_learn(module, target) and is_target(path, target)
              and not set(_WITHOUT_LOSS) & set(path.split("."))}
     if not found:
-        raise LikenessError(f"{type(model).__name__} has no layers of the preset "
-                            f"`{target.value}`; choose `{Target.ALL_LINEAR.value}`.")
+        raise LikenessError(f"This model has no layers of the preset `{target.value}`; "
+                            f"choose `{Target.ALL_LINEAR.value}`.")
     return found
 
 

@@ -17,6 +17,7 @@ from ... import runtime
 from ...cache_limit import limit_cache
 from ...errors import LikenessError
 from ...images import read_photo, to_image, to_uint8
+from ...incoming import require_pictures
 from ...schema import SubjectType, TrainingSetType, schema, seed
 from ...sockets import Subject
 from ...tensors import fingerprint, model_key, text_fingerprint
@@ -122,7 +123,8 @@ class ClassPhotosNode(io.ComfyNode):
         if own_pictures is None:
             photos = _followed(class_photos.generate(settings, studio, folder), count)
         else:
-            images = (to_uint8(image) for image in own_pictures)
+            images = (to_uint8(image) for image in require_pictures(own_pictures,
+                                                                    "own_pictures"))
             photos = _followed(class_photos.encode(images, settings, studio, folder),
                                len(own_pictures))
         used, verdicts = _judged(photos, judge_photos, subject)
@@ -174,6 +176,7 @@ def _studio(model, clip, vae, settings: ClassPhotoSettings) -> Studio:
     return Studio(draw, lambda latent: pictures.decode(vae, latent),
                   lambda image: pictures.encode_image(vae, image),
                   lambda text: pictures.encode_text(clip, text),
+                  lambda text: pictures.encode_caption(clip, text),
                   model_key(model), fingerprint(vae.first_stage_model.state_dict()),
                   text_fingerprint(clip))
 

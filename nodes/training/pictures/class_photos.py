@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...brackets import plain
 from ...cache_limit import files_of as training_files
 from ...errors import LikenessError
 from ...images import read_photo, resize, to_image
+from ...incoming import is_finite, is_finite_text, require_latent, require_text
 from ...sockets import TrainingItem, TrainingSet
 from ...tensors import (
     Conditioning,
@@ -79,7 +81,8 @@ class Studio:
     sample: Callable[[Conditioning, Conditioning, int], torch.Tensor]  # -> (1, C, ..., h, w)
     decode: Callable[[torch.Tensor], np.ndarray]  # (1, C, ..., h, w) -> (H, W, 3) uint8
     encode_image: Callable[[torch.Tensor], torch.Tensor]  # (1, H, W, 3) -> (1, C, ..., h, w)
-    encode_text: Callable[[str], Conditioning]
+    encode_text: Callable[[str], Conditioning]  # a prompt, brackets weigh
+    encode_caption: Callable[[str], Conditioning]  # brackets are words
     model_key: str
     image_key: str
     text_key: str
@@ -112,7 +115,8 @@ def generate(settings: ClassPhotoSettings, studio: Studio, folder: Path) -> Iter
 
     def encoded(text: str) -> Conditioning:
         if text not in texts:
-            texts[text] = read_conditioning(_encode_text(text, studio, folder))
+            file = _encode_text(text, studio.encode_text, text, studio, folder)
+            texts[text] = read_conditioning(file)
         return texts[text]
 
     for index in range(settings.count):
@@ -124,6 +128,10 @@ def generate(settings: ClassPhotoSettings, studio: Studio, folder: Path) -> Iter
         reused = latent is not None
         if latent is None:
             latent = studio.sample(encoded(text), encoded(settings.negative), seed)
+            if not is_finite(latent):
+                raise LikenessError(f"The model drew NaN in place of a picture for `{text}`, seed "
+                                    f"{seed}; start ComfyUI with --fp32-unet or --bf16-unet, or "
+                                    "choose another sampler.")
             _write(path, latent)
         yield _photo(path, latent, key, text, studio, reused)
 
@@ -138,14 +146,14 @@ def encode(images: Iterable[np.ndarray], settings: ClassPhotoSettings, studio: S
         LikenessError: the folder cannot be written.
     """
     text = settings.prompt(0)
-    for pixels in images:
+    for number, pixels in enumerate(images, start=1):
         cut = _cover(pixels, settings.width, settings.height)
         key = _key([studio.image_key, hashlib.sha256(cut.tobytes()).hexdigest(), cut.shape])
         path = folder / f"{key}.latent.safetensors"
         latent = _whole_latent(path)
         reused = latent is not None
         if latent is None:
-            latent = studio.encode_image(to_image(cut))
+            latent = require_latent(studio.encode_image(to_image(cut)), f"class picture {number}")
             _write(path, latent)
         picture = folder / f"{key}.png"
         if not picture.exists():
@@ -158,7 +166,8 @@ def class_set(photos: Sequence[ClassPhoto], studio: Studio, folder: Path,
     """The photos as a training set without a trigger, with the empty caption's encoding too."""
     captions = sorted({photo.item.caption for photo in photos})
     texts = {"": "", **{_caption_key(text): text for text in captions}}
-    files = {key: _encode_text(text, studio, folder) for key, text in texts.items()}
+    files = {key: _encode_text(text, studio.encode_caption, plain(text), studio, folder)
+             for key, text in texts.items()}
     key = _key([[photo.item.latent_file.name for photo in photos],
                 [photo.item.caption for photo in photos],
                 sorted(path.name for path in files.values())])
@@ -214,7 +223,8 @@ def _whole_latent(path: Path) -> torch.Tensor | None:
     if not path.exists():
         return None
     try:
-        return read_latent(path)[0][None]
+        latent = read_latent(path)[0][None]
+        return latent if is_finite(latent) else None
     except DamagedFileError:
         logger.warning("The class photo %s is damaged and is made again.", path)
         path.unlink()
@@ -248,16 +258,22 @@ def _item(path: Path, key: str, text: str, pixels: np.ndarray) -> TrainingItem:
                         class_key=caption_key)
 
 
-def _encode_text(text: str, studio: Studio, folder: Path) -> Path:
-    path = folder / f"{_key([studio.text_key, text])}.text.safetensors"
+def _encode_text(text: str, encode: Callable[[str], Conditioning], read_as: str, studio: Studio,
+                 folder: Path) -> Path:
+    """The file of a text's encoding, made if it is not there.
+
+    Args:
+        read_as: what names the file: the text as a prompt that is read in the same way.
+    """
+    path = folder / f"{_key([studio.text_key, read_as])}.text.safetensors"
     if path.exists():
         try:
-            read_conditioning(path)
-            return path
+            if is_finite_text(read_conditioning(path)):
+                return path
         except DamagedFileError:
             logger.warning("The encoding %s is damaged and is made again.", path)
             path.unlink()
-    write_conditioning(path, studio.encode_text(text))
+    write_conditioning(path, require_text(encode(text), text))
     return path
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from ... import runtime
+from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...files import write_whole
 from ...images import to_uint8
@@ -64,6 +65,12 @@ def encode_text(clip: Any, text: str) -> Conditioning:
         raise LikenessError("This checkpoint has no text encoder; connect a CLIP loader.")
     with torch.no_grad():
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def encode_caption(clip: Any, text: str) -> Conditioning:
+    """Encode a caption word for word: its brackets are no weights."""
+    with torch.no_grad():
+        return clip.encode_from_tokens_scheduled(literal_tokens(clip, text))
 
 
 def encode_and_unload(clip: Any, texts: Iterable[str]) -> dict[str, Conditioning]:

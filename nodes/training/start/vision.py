@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch.nn.functional import normalize
 
+from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...faces.align import FFHQ_512, align, five_points
 from ...images import reread_photo, to_image
 from ...sockets import Photo
 from ..frozen.scope import Scope
 from ..text.encoders import TextEncoders
-from ..text.host_clip import Encoder, plain
+from ..text.host_clip import Encoder
 
 TEMPLATES = ("a photo of {}", "a portrait of {}", "a close-up photo of {}", "a picture of {}")
 # What tells whether two towers belong together: a face is nearer to texts of faces.
@@ -140,7 +141,7 @@ def _attach(scope: Scope, text: TextEncoders) -> None:
 
 def _mean_cosine(text: TextEncoders, encoder: Encoder, image: torch.Tensor,
                  texts: Sequence[str]) -> float:
-    return float(torch.stack([_embedded(encoder, text.clip.tokenize(plain(words))) @ image
+    return float(torch.stack([_embedded(encoder, literal_tokens(text.clip, words)) @ image
                               for words in texts]).mean())
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ... import runtime
+from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...tensors import Conditioning
 from ..adapters.attach import attach
@@ -18,7 +19,6 @@ from ..frozen.scope import Scope
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
 from ..recipes.fields import Optimizer
-from .host_clip import plain
 from .tokens import TokenRows, mentions
 
 # What an encoding sets on each encoder, besides what `attach` replaces.
@@ -152,7 +152,7 @@ class TextEncoders:
             self.network.set_clip_options({"layer": self.clip.layer_idx})
         if any("execution_device" in vars(encoder) for encoder in self.network.children()):
             self.network.set_clip_options({"execution_device": self.patcher.load_device})
-        tokens = (self.clip.tokenize(plain(caption)) if self.tokens is None
+        tokens = (literal_tokens(self.clip, caption) if self.tokens is None
                   else self.tokens.tokens(caption))
         # What CLIP.encode_from_tokens does after loading weights, which must not happen here.
         cond, pooled, *extra = self.network.encode_token_weights(tokens)

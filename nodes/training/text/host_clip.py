@@ -7,7 +7,6 @@ before anything about them changes.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -17,11 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...brackets import plain
 from ...errors import LikenessError
-
-Tokens = dict[str, list[list[tuple[Any, ...]]]]  # encoder's key -> sections of (token, weight)
-
-_BRACKET = re.compile(r"(?<!\\)([()])")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +62,8 @@ def encoders(clip: Any) -> tuple[Encoder, ...]:
         if hasattr(model, "process_tokens") and hasattr(tokenizer, "embedding_directory"):
             found.append(Encoder(key, name, tokenizer.embedding_key, model))
     if not found:
-        raise LikenessError(f"The text encoder {type(clip.cond_stage_model).__name__} takes no "
-                            "embeddings, so no new word can be trained for it; train adapters "
-                            "instead.")
+        raise LikenessError("No text encoder of this CLIP takes embeddings, so no new word can be "
+                            "trained for it; train adapters instead.")
     return tuple(found)
 
 
@@ -104,8 +99,3 @@ def word_ids(clip: Any, encoder: Encoder, word: str) -> list[int]:
         raise LikenessError(f"The text encoder {encoder.name} does not know the word `{word}`; "
                             "choose another `initial_word`, such as man, woman or person.")
     return found
-
-
-def plain(text: str) -> str:
-    """A text whose brackets stay brackets where the host would read weights in them."""
-    return _BRACKET.sub(r"\\\1", text)

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...brackets import Tokens, literal_tokens
 from ...errors import LikenessError
 from ...tensors import write_tensors
 from ..recipes.base import TokenSettings
-from .host_clip import Encoder, Tokens, encoders, plain, with_embeddings, word_ids
+from .host_clip import Encoder, encoders, with_embeddings, word_ids
 
 # No vocabulary has such numbers: row i of the throw-away file is filled with this minus i.
 _MARKER = -1e6
@@ -85,9 +86,8 @@ class TokenRows(nn.Module):
                       if any(_is_marker(entry[0]) for section in tokens[encoder.key]
                              for entry in section))
         if not found:
-            raise LikenessError(f"The tokenizer {type(self.clip.tokenizer).__name__} takes no "
-                                "embeddings, so no new word can be trained for it; train adapters "
-                                "instead.")
+            raise LikenessError("The tokenizer of this CLIP takes no embeddings, so no new word "
+                                "can be trained for it; train adapters instead.")
         return found
 
     def _first_rows(self, encoder: Encoder, word: str,
@@ -111,7 +111,7 @@ class TokenRows(nn.Module):
                 for key, sections in self._tokenised[text].items()}
 
     def _tokenise(self, text: str) -> Tokens:
-        words = self.clip.tokenize(plain(text))
+        words = literal_tokens(self.clip, text)
         if not mentions(text, self.trigger):
             return words
         found = self._marked(text)
@@ -126,8 +126,8 @@ class TokenRows(nn.Module):
             write_tensors(Path(folder) / f"{name}.safetensors",
                           {encoder.file_key: column[:, None].expand(-1, encoder.width)
                            for encoder in self.encoders})
-            return with_embeddings(self.clip, [Path(folder)]).tokenize(
-                plain(write_embedding_name(text, self.trigger, name)))
+            return literal_tokens(with_embeddings(self.clip, [Path(folder)]),
+                                  write_embedding_name(text, self.trigger, name))
 
     def penalty(self) -> torch.Tensor:
         """How far the rows are from a usual word's length: mean of (|row| / usual - 1)^2.

@@ -54,6 +54,7 @@ class _Counted:
 
     def studio(self, **keys):
         return Studio(self.sample, self.decode, self.encode_image, self.encode_text,
+                      self.encode_text,
                       **{"model_key": "m", "image_key": "i", "text_key": "t", **keys})
 
 

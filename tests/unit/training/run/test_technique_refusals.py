@@ -62,7 +62,7 @@ def test_a_network_of_unknown_layers_is_refused_by_its_name(technique, tmp_path)
     model = training_models.make_model("flux")
     model.model.diffusion_model = _Unknown()
     job = dataclasses.replace(_lora(tmp_path, technique=technique), model=model)
-    _refused(job, "_Unknown has no layers of the preset")
+    _refused(job, "^This model has no layers of the preset")
 
 
 def test_a_network_with_plain_layers_of_another_pack_is_refused_or_trained(tmp_path):

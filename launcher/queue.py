@@ -18,6 +18,7 @@ from .console import say, step
 from .hosts import server
 from .hosts.attach import ready_host
 from .hosts.host import ROOT, Host
+from .problems import Problem
 
 LOG = ROOT / ".host" / "server.log"
 
@@ -108,6 +109,11 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
     for text in fetched.left:
         say(f"Not fetched, because the server gives away only what lies in its output folder; it "
             f"is there as {text}.")
+    if fetched.gone:
+        raise Problem(f"{len(fetched.gone)} of the pictures are gone from the server's output "
+                      f"folder ({', '.join(fetched.gone[:3])}): it answered from its memory of an "
+                      "earlier run, and they were removed since. Everything else was fetched; "
+                      "change a seed, or restart the server, and run this again.")
 
 
 def _say_folders(paths: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import time
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ logger = logging.getLogger("likeness")
 # the names that a cache gives them alone, since a user may lay others beside them.
 _OWN = re.compile(r".*(\.latent\.safetensors|\.text\.safetensors|\.part)"
                   r"|[0-9a-f]{24}(-[0-9a-f]{8})?\.png")
+
+# What each training set that is still somewhere in memory needs.
+_held: weakref.WeakKeyDictionary[TrainingSet, frozenset[Path]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,17 @@ def files_of(training_set: TrainingSet) -> set[Path]:
         training_set.conditionings.values())
 
 
+def hold(training_set: TrainingSet, files: Iterable[Path]) -> None:
+    """Keep files from every limit for as long as a training set is held, by ComfyUI above all."""
+    _held[training_set] = frozenset(files)
+
+
 def limit_cache(folder: Path, used: Iterable[Path], limit: int) -> CacheUse:
     """Delete cached files that are not in use, longest unused first, until `limit` bytes are kept.
 
-    Files in use are never deleted, even when they alone take more, nor is anything that the cache
-    did not write. A file that cannot be deleted stays; the cache is then larger than asked.
+    Files in use are never deleted, even when they alone take more, nor are those of training sets
+    that are still held, nor is anything that the cache did not write. A file that cannot be
+    deleted stays; the cache is then larger than asked.
     """
     used = set(used)
     for path in used:
@@ -48,7 +58,7 @@ def limit_cache(folder: Path, used: Iterable[Path], limit: int) -> CacheUse:
     found = {path: path.stat() for path in folder.iterdir()
              if _OWN.fullmatch(path.name) and path.is_file()}
     kept, size, removed = len(found), sum(stat.st_size for stat in found.values()), 0
-    spare = sorted(found.keys() - used,
+    spare = sorted(found.keys() - used.union(*_held.values()),
                    key=lambda path: (max(found[path].st_atime_ns, found[path].st_mtime_ns), path))
     for path in spare:
         if size <= limit:

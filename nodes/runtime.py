@@ -102,12 +102,12 @@ def progress_callback(total: int) -> Callable[[int], None]:
 
 def show_text(text: str) -> None:
     """Show a line on the running node in the browser."""
-    node, server = _running_node(), _server()
+    node, server = running_node(), _server()
     if node and hasattr(server, "send_progress_text"):
         server.send_progress_text(text, node)
 
 
-def _running_node() -> str:
+def running_node() -> str:
     """The id of the node that runs now; empty outside a prompt."""
     from comfy_execution.utils import get_executing_context
 
@@ -128,7 +128,7 @@ def send_event(name: str, data: dict[str, Any]) -> None:
     """
     server = _server()
     if server is not None:
-        server.send_sync(f"likeness.{name}", {"node": _running_node(), **data})
+        server.send_sync(f"likeness.{name}", {"node": running_node(), **data})
 
 
 def torch_device() -> torch.device:

@@ -50,8 +50,8 @@ class DamagedFileError(LikenessError):
     """A cached file is cut off or holds something else; preparing again makes it anew."""
 
     def __init__(self, path: Path, reason: Exception) -> None:
-        super().__init__(f"The cached file {path} is damaged ({reason}); change a setting of "
-                         "Prepare Training or restart ComfyUI, so that it is made again.")
+        super().__init__(f"The cached file {path} is damaged ({reason}); queue the "
+                         "workflow again, and the node that made it makes it anew.")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor],

@@ -24,6 +24,7 @@ class Fetched:
     left: tuple[str, ...]  # paths on the server of what could not be had
     folders: tuple[Path, ...] = ()  # copied whole
     folders_left: tuple[str, ...] = ()  # paths on the server of folders that stay there
+    gone: tuple[str, ...] = ()  # below the output folder: what a node shows and the server lacks
 
 
 def reported_paths(run: Run) -> tuple[str, ...]:
@@ -101,15 +102,21 @@ def _texts(value: Any) -> Iterator[str]:
 def fetch(client: Client, run: Run, out: Path) -> Fetched:
     """Fetch everything into a folder, below it as on the server; nothing leaves the folder.
 
-    A reported file that the server does not give away is copied when this machine has that path.
+    A picture that is gone, because the run came from the server's memory and the file was removed
+    since, keeps nothing else from being fetched. A reported file that the server does not give away
+    is copied when this machine has that path.
     So are saved sets of a server on this machine; an export for another trainer stays, because its
     settings name their own place, and so do folders that the next run takes up again.
 
     Raises:
-        Problem: a picture cannot be had, or the folder cannot be written to.
+        Problem: the folder cannot be written to.
     """
-    files = [client.download(file, _inside(out, file)) for file in run.files()]
-    left = []
+    files, left, gone = [], [], []
+    for file in run.files():
+        try:
+            files.append(client.download(file, _inside(out, file)))
+        except FileNotGiven:
+            gone.append(f"{file.subfolder}/{file.filename}".lstrip("/"))
     for path in reported_paths(run):
         file = _fetch_reported(client, run, path, out)
         if file is None:
@@ -122,7 +129,8 @@ def fetch(client: Client, run: Run, out: Path) -> Fetched:
             folders.append(_copy_folder(run, path, out))
         else:
             folders_left.append(path)
-    return Fetched(tuple(dict.fromkeys(files)), tuple(left), tuple(folders), tuple(folders_left))
+    return Fetched(tuple(dict.fromkeys(files)), tuple(left), tuple(folders), tuple(folders_left),
+                   tuple(gone))
 
 
 def _copy_folder(run: Run, path: str, out: Path) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ... import runtime
+from ... import made_files, runtime
 from ...brackets import literal_tokens
-from ...cache_limit import files_of, limit_cache
+from ...cache_limit import files_of, hold, limit_cache
 from ...errors import LikenessError
 from ...images import to_image
 from ...schema import SubjectType, TrainingSetType, schema
@@ -86,8 +86,9 @@ class LikenessPrepareTraining(io.ComfyNode):
                 io.Int.Input("cache_limit_mb", default=4096, min=0, max=1048576, step=256,
                              optional=True,
                              tooltip="Megabytes that this person's prepared files may take; the "
-                                     "longest unused go first, those of this training set never. "
-                                     "Raise it when you switch between settings often."),
+                                     "longest unused go first, those of training sets that "
+                                     "ComfyUI still holds never. Raise it when you switch between "
+                                     "settings often."),
                 io.Boolean.Input("level_eyes", default=False, optional=True,
                                  tooltip="Turns each photo so that the eyes are level before it is "
                                          "cut. Only the photo's own pixels are used: the crop "
@@ -109,7 +110,8 @@ class LikenessPrepareTraining(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, caption_files=False, **_):
         # Which text files lie beside the photos is not known before the subject is.
-        return "" if caption_files is False else float("nan")
+        lost = made_files.losses(runtime.running_node())
+        return lost if caption_files is False else float("nan")
 
     @classmethod
     def execute(cls, subject, vae, clip, resolution, framing, caption_template, captions="",
@@ -125,7 +127,10 @@ class LikenessPrepareTraining(io.ComfyNode):
         training_set, prepared = prepare(subject, settings, _encoders(vae, clip), folder,
                                          runtime.progress_callback(len(subject.references)), given)
         runtime.unload(clip.patcher)  # everything it has to say is on disk now
-        cache = limit_cache(folder, files_of(training_set), cache_limit_mb * _MEGABYTE)
+        files = files_of(training_set)
+        hold(training_set, files)
+        made_files.remember(runtime.running_node(), files)
+        cache = limit_cache(folder, files, cache_limit_mb * _MEGABYTE)
         sheet = to_image(np.stack([_thumbnail(entry) for entry in prepared]))
         text = json.dumps({**report(training_set, prepared, given), "folder": str(folder),
                            "cache": dataclasses.asdict(cache)}, indent=2)

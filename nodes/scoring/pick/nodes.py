@@ -77,13 +77,14 @@ class LikenessPick(io.ComfyNode):
                 min_difference: int, when_none: str, backend: str,
                 report: LikenessReport | None = None,
                 bank: ImpostorBank | None = None) -> io.NodeOutput:
+        require_pictures(images, "images")
         for name, value, known in (("when_none", when_none, WHEN_NONE),
                                    ("copies", copies, ("reject", "allow"))):
             if value not in known:
                 raise LikenessError(f"`{name}` must be one of {', '.join(known)}; got `{value}`.")
         rules = PickRules(count, verdict, min_score, min_percentile, copies == "allow",
                           max_copy_paste, quality, min_difference)
-        given = [to_uint8(image) for image in require_pictures(images, "images")]
+        given = [to_uint8(image) for image in images]
         order = list(range(len(given)))
         if report is None:
             report = scored(given, subject, backend, bank)

@@ -103,9 +103,10 @@ class LikenessScore(io.ComfyNode):
     @classmethod
     def execute(cls, images, subject, backend, several_faces, max_yaw, save_prefix, bank=None,
                 second_backend=NONE, clip_vision=None, clip=None, prompt=""):
+        require_pictures(images, "images")
         measures = yardsticks(subject, backend, second_backend, bank)
         towers = both_towers(clip_vision, clip)
-        pictures = [to_uint8(image) for image in require_pictures(images, "images")]
+        pictures = [to_uint8(image) for image in images]
         progress = runtime.progress_callback(len(pictures) * len(measures))
         scores = score_pictures(pictures, measures[0], several_faces, max_yaw, progress)
         second = None

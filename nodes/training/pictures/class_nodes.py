@@ -13,8 +13,8 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ... import runtime
-from ...cache_limit import limit_cache
+from ... import made_files, runtime
+from ...cache_limit import hold, limit_cache
 from ...errors import LikenessError
 from ...images import read_photo, to_image, to_uint8
 from ...incoming import require_pictures
@@ -80,8 +80,9 @@ class ClassPhotosNode(io.ComfyNode):
                 io.Int.Input("cache_limit_mb", default=4096, min=0, max=1048576, step=256,
                              optional=True,
                              tooltip="Megabytes that the class photos in this folder may take; the "
-                                     "longest unused go first, those of this call never. Raise it "
-                                     "when you switch between models or prompts often."),
+                                     "longest unused go first, those of sets that ComfyUI still "
+                                     "holds never. Raise it when you switch between models or "
+                                     "prompts often."),
                 io.Combo.Input("judge_photos", options=list(JUDGE), default=JUDGE[0],
                                optional=True,
                                tooltip="Every picture is judged as photos are: no face, several "
@@ -102,6 +103,10 @@ class ClassPhotosNode(io.ComfyNode):
                                                                 "each, size of the folder."),
             ],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
 
     @classmethod
     def execute(cls, model, clip, vae, class_noun: str, prompt: str, negative: str, count: int,
@@ -130,8 +135,10 @@ class ClassPhotosNode(io.ComfyNode):
         used, verdicts = _judged(photos, judge_photos, subject)
         made = class_photos.class_set(used, studio, folder, name)
         runtime.unload(clip.patcher)  # everything it has to say is on disk now
-        cache = limit_cache(folder, class_photos.files_of(photos, made),
-                            cache_limit_mb * _MEGABYTE)
+        files = class_photos.files_of(photos, made)
+        hold(made, files)
+        made_files.remember(runtime.running_node(), files)
+        cache = limit_cache(folder, files, cache_limit_mb * _MEGABYTE)
         told = class_photos.report(photos, settings, folder, own_pictures is not None)
         text = json.dumps({**told, "cache": dataclasses.asdict(cache), "judged": verdicts},
                           indent=2)

@@ -12,7 +12,7 @@ import numpy as np
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ... import runtime
+from ... import made_files, runtime
 from ...errors import LikenessError
 from ...images import to_image
 from ...schema import (
@@ -86,6 +86,10 @@ class TrainNode(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
+
+    @classmethod
     def execute(cls, model, training_set: TrainingSet, subject: Subject, recipe: Recipe,
                 seed: int, name: str, save_to: str, file_precision: str, strength: float = 1.0,
                 clip: Any = None, vae: Any = None, class_photos: TrainingSet | None = None,
@@ -105,6 +109,7 @@ class TrainNode(io.ComfyNode):
         listener = _Listener(job)
         outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture,
                               listener.on_plan)
+        made_files.remember(runtime.running_node(), outcome.files.values())
         patched = outcome.model
         if strength != 1.0:
             patched = apply_lora(job.model, outcome.tensors, strength)

@@ -82,8 +82,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
         return [_sample(base, item, texts, recipe, device, known) for item in training_set.items]
     except (OSError, KeyError) as err:
         raise LikenessError(f"The training set in {training_set.folder} is incomplete ({err}); "
-                            "change a setting of Prepare Training or restart ComfyUI, so that it "
-                            "runs again.") from err
+                            "queue the workflow again, and Prepare Training or Class Photos makes "
+                            "what is missing.") from err
 
 
 def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Recipe,

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from launcher import queue
 from launcher.client.api import Client, FileReference, Run, _finished
 from launcher.client.photos import list_photos, require_loader
 from launcher.client.progress import Progress
@@ -156,6 +157,26 @@ def test_what_the_server_keeps_is_copied_when_it_is_here_and_else_named(web, tmp
         "likeness/me/h.png", "loras/me.safetensors"]
     assert fetched.files[1].read_bytes() == b"lora"
     assert fetched.left == ("/elsewhere/output/s.json",)
+
+
+def test_a_picture_that_was_removed_since_keeps_nothing_else_and_is_told(web, tmp_path, monkeypatch,
+                                                                         capsys):
+    here = tmp_path / "loras" / "me.safetensors"
+    here.parent.mkdir()
+    here.write_bytes(b"lora")
+    pictures = [{"filename": name, "subfolder": "likeness/me", "type": "output"}
+                for name in ("a.png", "h.png")]
+    run = Run("id", {"save": {"images": pictures},
+                     "train": {"text": [json.dumps({"files": {"lora": str(here)}})]}}, 1.0)
+    out = tmp_path / "out"
+    fetched = fetch(Client(web), run, out)
+    assert fetched.gone == ("likeness/me/a.png",)
+    assert {path.name for path in fetched.files} == {"h.png", "me.safetensors"}
+    monkeypatch.setattr(queue, "run_with_progress", lambda client, prompt: run)
+    with pytest.raises(Problem, match="1 of the pictures are gone .*likeness/me/a.png.*removed"):
+        queue._run(Client(web), queue.Request(tmp_path / "w.json", [], None, out, web), {}, {}, [],
+                   [])
+    assert "h.png" in capsys.readouterr().out
 
 
 def _folders_run(base):

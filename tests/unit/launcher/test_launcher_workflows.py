@@ -79,6 +79,20 @@ def test_a_workflow_without_inputs_on_a_node_gets_empty_ones(tmp_path):
     assert load_workflow(file) == {"1": {"class_type": "Preview", "inputs": {}}}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_workflow_that_an_editor_or_a_shell_saved_its_way_is_read(tmp_path, encoding):
+    file, prompt = tmp_path / "w.json", {"1": {"class_type": "Zo\u00eb", "inputs": {}}}
+    file.write_bytes(json.dumps(prompt, ensure_ascii=False).encode(encoding))
+    assert load_workflow(file) == prompt
+
+
+def test_a_workflow_that_is_no_text_is_refused(tmp_path):
+    file = tmp_path / "w.json"
+    file.write_bytes(b'{"1": "Zo\xeb"}')
+    with pytest.raises(Problem, match="not a text file"):
+        load_workflow(file)
+
+
 @pytest.mark.parametrize("content, sentence", [
     ("{", "not valid JSON"),
     ("[]", "not a workflow in API format"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import types
 from pathlib import Path
 
@@ -13,12 +14,15 @@ import pytest
 import torch
 from comfy.sd1_clip import SD1ClipModel, SD1Tokenizer, SDClipModel
 from comfy.weight_adapter.lora import LoRAAdapter
+from likeness.nodes.brackets import literal_tokens
+from likeness.nodes.cache_limit import files_of
 from likeness.nodes.dataset.prepare.nodes import LikenessPrepareTraining, _encoders
 from likeness.nodes.dataset.prepare.prepare import PrepareSettings, prepare
+from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
-from likeness.nodes.tensors import read_conditioning
+from likeness.nodes.tensors import read_conditioning, read_latent, write_latent
 
 SETTINGS = PrepareSettings(256, "head and shoulders", "photo of {subject}")
 LAYER = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
@@ -135,3 +139,61 @@ def test_the_text_encoder_leaves_the_device_once_the_captions_lie_on_disk(
     assert not _loaded(clip)
     again = patched.encode_from_tokens_scheduled(tokens)[0][0]
     assert torch.equal(again, before) and _loaded(clip)
+
+
+def test_brackets_of_a_caption_are_words_and_an_older_encoding_of_weights_is_not_used(
+        subject, vae, clip, tmp_path):
+    caption = "photo of ohwx man (smiling), a cat (1.5)"
+    settings = PrepareSettings(256, "head and shoulders", caption)
+    made, _ = prepare(subject, settings, _encoders(vae, clip), tmp_path, lambda done: None)
+    found = read_conditioning(made.conditionings[made.items[0].conditioning_key])[0][0]
+    words = {key: [[(entry[0], 1.0) for entry in section] for section in sections] for key, sections
+             in clip.tokenize(caption.replace("(", r"\(").replace(")", r"\)")).items()}
+    assert torch.equal(found, clip.encode_from_tokens_scheduled(words)[0][0])
+    weighed = clip.encode_from_tokens_scheduled(clip.tokenize(caption))[0][0]
+    assert not torch.allclose(found, weighed, atol=1e-3)
+    assert clip.tokenizer.clip_l.tokenizer.decode(
+        [entry[0] for entry in literal_tokens(clip, caption)["l"][0]]).count("(") == 2
+
+
+def test_a_vae_that_gives_nan_is_named_here_and_what_an_older_one_left_is_made_again(
+        subject, vae, clip, tmp_path):
+    weights = vae.first_stage_model
+    broken = types.SimpleNamespace(encode=lambda image: vae.encode(image) * torch.nan,
+                                   first_stage_model=weights)
+    with pytest.raises(LikenessError, match="The VAE gives NaN .* obama.jpg"):
+        _prepare(subject, broken, clip, tmp_path)
+    assert not list(tmp_path.glob("*.latent.safetensors"))
+    made, _ = _prepare(subject, vae, clip, tmp_path)
+    latent, mask = read_latent(made.items[0].latent_file)
+    write_latent(made.items[0].latent_file, latent * torch.nan, mask)
+    again, _ = _prepare(subject, vae, clip, tmp_path)
+    assert torch.equal(read_latent(again.items[0].latent_file)[0], latent)
+
+
+def test_a_text_encoder_that_gives_nan_is_named_here(subject, vae, clip, tmp_path):
+    broken = _with_lora(clip, 1.0, value=torch.nan)
+    with pytest.raises(LikenessError, match="The text encoder gives NaN"):
+        _prepare(subject, vae, broken, tmp_path)
+    assert not list(tmp_path.glob("*.text.safetensors"))
+
+
+def test_one_node_s_limit_leaves_the_files_of_a_set_that_another_still_holds(
+        subject, vae, clip, tmp_path, monkeypatch):
+    for kind in ("output", "temp"):
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+        (tmp_path / kind).mkdir()
+
+    def run(resolution):
+        return LikenessPrepareTraining.execute(subject, vae, clip, resolution, "head and shoulders",
+                                               "photo of {subject}", cache_limit_mb=0).args[0]
+
+    held = run(256)
+    files = files_of(held)
+    run(320)
+    assert all(path.is_file() for path in files)
+    latent = held.items[0].latent_file
+    del held
+    gc.collect()
+    run(320)
+    assert not latent.exists()

@@ -273,3 +273,34 @@ def test_of_many_pictures_an_even_choice_is_shown_and_held(node):
     assert shown.shape == (64, 16, 16, 3)
     levels = (shown[:, 0, 0, 0] * 255).round()
     assert levels[0] == 0 and levels[-1] == 129 and set(levels.diff().tolist()) == {2.0, 3.0}
+
+
+def test_an_empty_batch_of_own_pictures_is_named(node):
+    with pytest.raises(LikenessError, match="`own_pictures` is a batch of 0 pictures"):
+        node(own_pictures=torch.zeros(0, 64, 64, 3))
+
+
+def test_brackets_weigh_in_what_is_drawn_and_are_words_in_what_is_trained(tmp_path):
+    counted = _Counted()
+    studio = dataclasses.replace(counted.studio(), encode_caption=lambda text: [
+        [torch.full((1, 2, 4), -1.0), {}]])
+    for prompt, shared in (("a (man)", False), ("a man", True)):
+        settings = dataclasses.replace(SETTINGS, prompts=(prompt,), count=1)
+        photos = list(class_photos.generate(settings, studio, tmp_path))
+        made = class_photos.class_set(photos, studio, tmp_path, "me")
+        found = read_conditioning(made.conditionings[made.items[0].conditioning_key])[0][0]
+        assert float(found[0, 0, 0]) == (len(prompt) if shared else -1.0)
+
+
+@pytest.mark.parametrize("part", ["sample", "encode_image"])
+def test_numbers_that_are_none_are_named_and_not_kept(tmp_path, part):
+    counted = _Counted()
+    real = getattr(counted, part)
+    setattr(counted, part, lambda *given: real(*given) * torch.nan)
+    with pytest.raises(LikenessError, match="NaN"):
+        if part == "sample":
+            list(class_photos.generate(SETTINGS, counted.studio(), tmp_path))
+        else:
+            list(class_photos.encode([np.zeros((64, 64, 3), np.uint8)], SETTINGS,
+                                     counted.studio(), tmp_path))
+    assert not list(tmp_path.glob("*.latent.safetensors"))

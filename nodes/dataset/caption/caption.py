@@ -15,6 +15,7 @@ from typing import Any
 
 from ...errors import LikenessError
 from ...sockets import Photo
+from .wildcards import choices
 
 DEFAULT_TEMPLATE = "photo of {subject}, {framing}, {pose}, {expression}"
 FIELDS = ("subject", "trigger", "class", "framing", "pose", "expression", "light")
@@ -30,11 +31,18 @@ def captions(photo: Photo, trigger: str, class_noun: str, templates: str = DEFAU
              source: str = "The caption template") -> tuple[str, ...]:
     """Describe a photo once for each line of `templates`, without repeats, in their order.
 
+    A line with wildcards gives a caption for each choice.
+
     Raises:
         LikenessError: as `caption`; an empty text is refused too.
     """
-    lines = [line for line in templates.splitlines() if line.strip()] or [""]
-    texts = [caption(photo, trigger, class_noun, line, source) for line in lines]
+    lines = {number: line for number, line in enumerate(templates.splitlines(), start=1)
+             if line.strip()} or {1: ""}
+    texts = []
+    for number, line in lines.items():
+        named = f"Line {number} of {source[0].lower()}{source[1:]}" if len(lines) > 1 else source
+        texts += [caption(photo, trigger, class_noun, choice, named)
+                  for choice in choices(line, named)]
     return tuple(dict.fromkeys(texts))
 
 
@@ -59,7 +67,8 @@ def caption(photo: Photo, trigger: str, class_noun: str, template: str = DEFAULT
     if not used & {"subject", "trigger"} and not re.search(_word(trigger), template):
         raise LikenessError(f"{source} contains neither {{subject}} nor {{trigger}} nor the word "
                             f"{trigger}, so the model could not connect the photos with the "
-                            "person; add one to every line.")
+                            "person; each line is a caption of its own, so add one to every "
+                            "line.")
     words = {"subject": f"{trigger} {class_noun}", "trigger": trigger, "class": class_noun,
              "framing": _framing(photo), "pose": _pose(photo), "expression": _expression(photo),
              "light": _light(photo)}

@@ -112,10 +112,14 @@ def _trigger_findings(captions: Mapping[str, str], trigger: str) -> list[Finding
                              "are no word, such as ohwx."))
     word = re.compile(rf"(?<![\w-]){re.escape(trigger)}(?![\w-])")
     for name, text in captions.items():
-        if any(not word.search(line) for line in text.splitlines() or [""]):
-            found.append(Finding("no_trigger", (name,), (), f"The caption of {name} lacks the "
-                                 f"trigger {trigger}, so it teaches the model nothing about the "
-                                 "person; add it."))
+        lines = text.splitlines() or [""]
+        without = [str(number) for number, line in enumerate(lines, start=1)
+                   if not word.search(line)]
+        if without:
+            which = (f"Line {', '.join(without)} of the caption of {name}, a caption of its own,"
+                     if len(lines) > 1 else f"The caption of {name}")
+            found.append(Finding("no_trigger", (name,), (), f"{which} lacks the trigger {trigger}, "
+                                 "so it teaches the model nothing about the person; add it."))
     return found
 
 

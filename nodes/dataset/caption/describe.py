@@ -11,7 +11,7 @@ from ...sockets import Photo, PhotoSet, Verdict
 from ..subject.subject import SubjectSettings
 from .caption import SUBJECT_WAYS, captions, with_own_light, with_subject
 from .check import Finding, check, without_traits
-from .given import side_car_captions
+from .given import paragraphs_note, side_car_captions
 
 ON_TRAIT = ("warn", "remove", "error")
 EXISTING = ("keep", "replace")
@@ -49,6 +49,7 @@ class Described:
     sources: dict[str, str]  # Photo.name -> captions, side-car, photo, template
     before: dict[str, str]  # captions that lost words to the check, as they were
     findings: tuple[Finding, ...]
+    note: str = ""  # one sentence on lines that may be meant as paragraphs
 
 
 def chosen_photos(photos: PhotoSet, include_unsure: bool) -> tuple[Photo, ...]:
@@ -91,7 +92,7 @@ def describe(photos: PhotoSet, given: Sequence[str] | None, settings: CaptionSet
                             "captioner to the images of Crop Photos with the same photos and the "
                             "same `include_unsure`, and let it give one caption per image.")
     beside = side_car_captions(chosen).texts if settings.side_cars else {}
-    texts, sources = {}, {}
+    texts, sources, brought = {}, {}, {}
     for number, photo in enumerate(with_own_light(chosen)):
         own = photo.caption if settings.existing == "keep" else ""
         known = (("captions", " ".join(str(given[number]).split()) if given is not None else ""),
@@ -100,8 +101,10 @@ def describe(photos: PhotoSet, given: Sequence[str] | None, settings: CaptionSet
                             ("template", ""))
         texts[photo.name] = _caption(photo, source, text, settings)
         sources[photo.name] = source
+        brought |= {photo.name: text} if source in ("side-car", "photo") else {}
         on_photo(number + 1)
-    return _checked(photos, texts, sources, settings)
+    described = _checked(photos, texts, sources, settings)
+    return replace(described, note=paragraphs_note(brought, settings.trigger.strip()))
 
 
 def _caption(photo: Photo, source: str, text: str, settings: CaptionSettings) -> str:
@@ -110,9 +113,8 @@ def _caption(photo: Photo, source: str, text: str, settings: CaptionSettings) ->
         return "\n".join(captions(photo, *words, settings.template))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if source == "side-car":  # fields may stand in them, as in Prepare Training
-        lines = [line if "{" not in line else
-                 captions(photo, *words, line, f"The caption file of {photo.name}")[0]
-                 for line in lines]
+        lines = [told for line in lines for told in ([line] if "{" not in line else captions(
+            photo, *words, line, f"The caption file of {photo.name}"))]
     return "\n".join(with_subject(line, *words, settings.subject_words) for line in lines)
 
 
@@ -141,8 +143,9 @@ def report(described: Described, settings: CaptionSettings) -> dict[str, Any]:
         "photos": [{"name": name, "caption": texts[name].splitlines(), "source": source,
                     "before": described.before.get(name)}
                    for name, source in described.sources.items()],
-        "warnings": [finding.text for finding in described.findings
-                     if not (finding.is_trait and settings.on_trait == "remove")],
+        "warnings": [*filter(None, [described.note]), *(
+            finding.text for finding in described.findings
+            if not (finding.is_trait and settings.on_trait == "remove"))],
         "removed": [{"photos": list(finding.photos), "trait": finding.rule,
                      "words": list(finding.words)} for finding in described.findings
                     if finding.is_trait and settings.on_trait == "remove"],

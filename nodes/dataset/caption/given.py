@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from ...errors import LikenessError
 from ...sockets import Photo, Subject
+from ...texts import read_text
+from .wildcards import word_for_word
 
 _FORM = ('`captions` takes one "file name: caption" per line, or a JSON object of file names and '
          "captions")
@@ -64,12 +66,9 @@ def side_car_captions(photos: Iterable[Photo]) -> GivenCaptions:
     for photo in photos:
         path = photo.file.with_suffix(".txt")
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_text(path)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeDecodeError) as err:
-            raise LikenessError(f"The caption file {path.name} cannot be read as UTF-8 text "
-                                f"({err}); save it again or delete it.") from err
         if not text.strip():
             raise LikenessError(f"The caption file {path.name} is empty; write a caption into it "
                                 "or delete it.")
@@ -78,10 +77,29 @@ def side_car_captions(photos: Iterable[Photo]) -> GivenCaptions:
 
 
 def photo_captions(photos: Iterable[Photo]) -> GivenCaptions:
-    """The captions that photos carry, word for word: braces in them are no fields."""
+    """The captions that photos carry, word for word: braces in them are wildcards or no fields."""
     return GivenCaptions(MappingProxyType({
-        photo.name: photo.caption.replace("{", "{{").replace("}", "}}")
-        for photo in photos if photo.caption.strip()}))
+        photo.name: word_for_word(photo.caption) for photo in photos if photo.caption.strip()}))
+
+
+def paragraphs_note(texts: Mapping[str, str], trigger: str) -> str:
+    """One sentence on the photos whose lines look like paragraphs of one caption; empty for none.
+
+    Lines look so with an empty one between, or when some have the trigger and others do not.
+    """
+    names = []
+    for name, text in texts.items():
+        lines = text.strip().splitlines()
+        filled = [line for line in lines if line.strip()]
+        having = sum(any(word in line for word in (trigger, "{subject}", "{trigger}"))
+                     for line in filled)
+        if len(filled) > 1 and (len(filled) < len(lines) or 0 < having < len(filled)):
+            names.append(name)
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (f"Each line is a caption of its own, also in paragraphs like those of "
+            f"{', '.join(names[:3])}{more}; write what is one caption on one line.")
 
 
 def _entries(text: str) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...errors import LikenessError
 from ...files import composed
 from ...sockets import EMPTY, Photo, Reason, Verdict
+from ...texts import read_text
 
 FILE = "verdicts.txt"
 BY_HAND = "by_hand"  # the rule under which the user's own reason stands
@@ -130,10 +131,10 @@ def _file_text(path: Path) -> str:
         if path.stat().st_size > _LARGEST:
             raise LikenessError(f"`{FILE}` in {path.parent} is too large for a list of verdicts; "
                                 "write one line per photo.")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        raise LikenessError(f"`{FILE}` in {path.parent} cannot be read ({err}); save it as plain "
-                            "UTF-8 text or remove it.") from err
+        return read_text(path)
+    except OSError as err:
+        raise LikenessError(f"`{FILE}` in {path.parent} cannot be read ({err}); give ComfyUI "
+                            "access to it or remove it.") from err
 
 
 def _refuse_unknown(chosen: Iterable[str], names: Sequence[str]) -> None:

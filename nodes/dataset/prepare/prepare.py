@@ -17,7 +17,7 @@ from ...images import reread_photo, to_image
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent
 from ..caption.caption import captions, class_caption, shuffled, with_own_light
-from ..caption.given import GivenCaptions
+from ..caption.given import GivenCaptions, paragraphs_note
 from .cache import FORMAT, Encoders, cached_latent, cached_text, caption_key, content_key
 from .crop import Crop, cut, cut_mask, make_buckets
 from .level import frame
@@ -231,4 +231,6 @@ def report(training_set: TrainingSet, prepared: list[PreparedPhoto],
         "buckets": sorted({entry.item.bucket for entry in prepared}),
         "encoded_texts": len(texts),
         "unused_captions": list(given.unused) if given else [],
+        "notes": list(filter(None, [paragraphs_note(given.texts, training_set.trigger)]))
+        if given else [],
     }

@@ -85,3 +85,8 @@ def test_what_removal_leaves_passes_the_check():
             "wearing a suit")
     left = without_traits({"a": text}, "ohwx", "man")
     assert check(left, "ohwx", "man") == () and left["a"].endswith("wearing a suit")
+
+
+def test_the_line_without_the_trigger_is_named():
+    (finding,) = check({"a.jpg": "ohwx man\na man"}, "ohwx", "man")
+    assert finding.text.startswith("Line 2 of the caption of a.jpg, a caption of its own, lacks")

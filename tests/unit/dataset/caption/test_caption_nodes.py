@@ -170,3 +170,14 @@ def test_the_host_hands_the_caption_node_lists(photos):
     schema = LikenessCaptionPhotos.GET_SCHEMA()
     assert schema.is_input_list and LikenessCaptionPhotos.INPUT_IS_LIST
     assert LikenessCropPhotos.OUTPUT_IS_LIST == [True] * 4 + [False]
+
+
+def test_paragraphs_of_a_text_file_are_told_and_its_wildcards_are_captions(photos, host):
+    name = photos.kept[0].name
+    (host / "photos" / name).with_suffix(".txt").write_bytes(
+        "\ufeffohwx man, {smiling|sad}\r\n\r\nThe sun shines.".encode())
+    told = _caption(photos, side_cars=True)
+    assert _captions(told)[0].splitlines() == ["ohwx man, smiling", "ohwx man, sad",
+                                               "ohwx man, The sun shines."]
+    assert f"Each line is a caption of its own, also in paragraphs like those of {name};" in (
+        json.loads(told.result[2])["warnings"][0])

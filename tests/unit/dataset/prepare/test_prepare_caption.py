@@ -91,3 +91,20 @@ def test_shuffled_captions_keep_the_front_and_every_part_and_repeat_under_a_seed
 def test_a_caption_with_few_parts_has_fewer_orders():
     assert shuffled("x, a, b", 4, 1, "photo") == ("x, b, a",)
     assert shuffled("x, a", 4, 1, "photo") == shuffled("x, a", 0, 0, "photo") == ()
+
+
+def test_a_line_without_the_trigger_is_named_and_lines_are_said_to_be_captions():
+    with pytest.raises(LikenessError, match="^Line 3 of the caption template .*each line is a "
+                                            "caption of its own"):
+        captions(_photo(), "ohwx", "man", "photo of ohwx man\n\nHe smiles in the sun.")
+
+
+def test_wildcards_are_a_caption_for_each_choice_and_double_braces_are_braces():
+    texts = captions(_photo(), "ohwx", "man", "{subject} in a {red|blue} {tie|scarf}, {{a|b}}")
+    assert texts == tuple(f"ohwx man in a {colour} {thing}, {{a|b}}"
+                          for colour in ("red", "blue") for thing in ("tie", "scarf"))
+
+
+def test_wildcards_for_too_many_captions_are_refused():
+    with pytest.raises(LikenessError, match="The caption template has wildcards for 32 captions"):
+        captions(_photo(), "ohwx", "man", "ohwx" + " {a|b}" * 5)

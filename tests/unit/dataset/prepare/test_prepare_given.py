@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
-from likeness.nodes.dataset.caption.given import GivenCaptions, side_car_captions, typed_captions
+from likeness.nodes.dataset.caption.caption import captions
+from likeness.nodes.dataset.caption.given import (
+    GivenCaptions,
+    paragraphs_note,
+    photo_captions,
+    side_car_captions,
+    typed_captions,
+)
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Photo, Subject
 
@@ -65,8 +74,24 @@ def test_text_files_beside_photos_are_read_and_typed_captions_come_first(subject
 
 
 @pytest.mark.parametrize("content,match", [(b" \n", "one.txt is empty"),
-                                           (b"\xff\xfe\x00", "one.txt cannot be read as UTF-8")])
+                                           (b"\xff\xfe\x00", "one.txt is no UTF-16 text")])
 def test_a_text_file_without_text_is_named(content, match, subject):
     subject.references[0].file.with_suffix(".txt").write_bytes(content)
     with pytest.raises(LikenessError, match=match):
         side_car_captions(subject.references)
+
+
+def test_braces_of_a_photo_s_own_caption_are_wildcards_or_braces(subject):
+    photo = dataclasses.replace(subject.references[0], caption="ohwx man {smiling|sad}, {pose}")
+    text = photo_captions([photo]).texts["one.jpg"]
+    assert captions(photo, "ohwx", "man", text) == ("ohwx man smiling, {pose}",
+                                                    "ohwx man sad, {pose}")
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("ohwx man.\n\nohwx smiles.", True), ("ohwx man.\nHe smiles.", True),
+    ("ohwx man\nohwx, smiling", False), ("a man\na person", False),
+    ("{subject}\nohwx, smiling", False), ("ohwx man\n", False)])
+def test_lines_that_look_like_paragraphs_are_told(text, told):
+    note = paragraphs_note({"one.jpg": text}, "ohwx")
+    assert ("Each line is a caption of its own" in note and "one.jpg" in note) == told

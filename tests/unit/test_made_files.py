@@ -9,7 +9,11 @@ from comfy_execution.graph import DynamicPrompt
 from comfy_execution.utils import CurrentNodeContext
 from execution import IsChangedCache
 from likeness.nodes import made_files, runtime
+from likeness.nodes.dataset.coach.nodes import LikenessCoach
 from likeness.nodes.dataset.prepare.nodes import LikenessPrepareTraining
+from likeness.nodes.scoring.pick.nodes import LikenessPick
+from likeness.nodes.scoring.report.nodes import LikenessReportNode
+from likeness.nodes.scoring.score.nodes import LikenessScore
 from likeness.nodes.training.pictures.class_nodes import ClassPhotosNode
 from likeness.nodes.training.run.nodes import TrainNode
 
@@ -24,7 +28,9 @@ def files(tmp_path):
     return found
 
 
-@pytest.mark.parametrize("kind", [LikenessPrepareTraining, ClassPhotosNode, TrainNode])
+@pytest.mark.parametrize("kind", [
+    ClassPhotosNode, LikenessCoach, LikenessPick, LikenessPrepareTraining, LikenessReportNode,
+    LikenessScore, TrainNode])
 def test_the_host_is_told_when_a_file_has_gone_and_not_before(kind, files, monkeypatch):
     monkeypatch.setitem(core.NODE_CLASS_MAPPINGS, kind.__name__, kind)
     node = f"node {kind.__name__}"

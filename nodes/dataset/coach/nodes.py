@@ -7,7 +7,7 @@ import json
 
 from comfy_api.latest import io, ui
 
-from ... import runtime
+from ... import made_files, runtime
 from ...files import write_whole
 from ...images import to_image
 from ...schema import PhotoSetType, schema
@@ -102,6 +102,10 @@ class LikenessCoach(io.ComfyNode):
             ])
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
+
+    @classmethod
     def execute(cls, photos, include_unsure):
         advice = coach.advise(photos, include_unsure, runtime.throw_if_cancelled)
         page = coach_page(advice, photos, runtime.throw_if_cancelled)
@@ -112,6 +116,7 @@ class LikenessCoach(io.ComfyNode):
         text = json.dumps({**data, "report": str(file)}, indent=1)
         write_page(file.with_suffix(".png"), page)
         write_whole(file, lambda partial: partial.write_text(text, encoding="utf-8"))
+        made_files.remember(runtime.running_node(), [file, file.with_suffix(".png")])
         saved = {"filename": f"{file.stem}.png", "subfolder": "likeness", "type": "output"}
         shown = {"images": [saved]} | ui.PreviewText(advice.text).as_dict()
         return io.NodeOutput(to_image(page), advice.text, text, advice.coverage.diversity, ui=shown)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 from comfy_api.latest import io, ui
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 
-from ... import runtime
+from ... import made_files, runtime
 from ...errors import LikenessError
 from ...faces import backends
 from ...images import to_image, to_uint8
@@ -72,6 +73,10 @@ class LikenessPick(io.ComfyNode):
             ])
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
+
+    @classmethod
     def execute(cls, images, subject: Subject, count: int, verdict: str, min_score: float,
                 min_percentile: float, copies: str, max_copy_paste: float, quality: str,
                 min_difference: int, when_none: str, backend: str,
@@ -99,6 +104,7 @@ class LikenessPick(io.ComfyNode):
                 raise picks.none_left(choices)
             choices = picks.best_one(choices, report.scores, report.axes, rules)
         told, sheet, place = _write(choices, rules, report, pictures, subject)
+        made_files.remember(runtime.running_node(), [Path(told["sheet"]), Path(told["report"])])
         taken = [order[choice.index] for choice in choices if choice.picked]
         left = [order[choice.index] for choice in choices if not choice.picked]
         text = json.dumps(told, indent=1)

@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ... import runtime
+from ... import made_files, runtime
 from ...errors import LikenessError
 from ...images import read_photo, to_image, to_uint8
 from ...incoming import require_pictures
@@ -68,6 +68,10 @@ class LikenessReportNode(io.ComfyNode):
             ])
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
+
+    @classmethod
     def execute(cls, report: LikenessReport, subject: Subject, title: str,
                 images: torch.Tensor | None = None, training_report: str = "",
                 coach_report: str = "", sweep: str = "") -> io.NodeOutput:
@@ -81,6 +85,7 @@ class LikenessReportNode(io.ComfyNode):
                             told[_COACH], told[_SWEEP])
         page = draw_page(material)
         data, place = _write(material, page)
+        made_files.remember(runtime.running_node(), [Path(data["page"]), Path(data["report"])])
         text = json.dumps(data, indent=1)
         return io.NodeOutput(to_image(page), text,
                              ui={"images": [place], **ui.PreviewText(text).as_dict()})

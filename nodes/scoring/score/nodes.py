@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 
-from ... import runtime
+from ... import made_files, runtime
 from ...errors import LikenessError
 from ...faces import backends
 from ...images import to_image, to_uint8
@@ -101,6 +101,10 @@ class LikenessScore(io.ComfyNode):
             ])
 
     @classmethod
+    def fingerprint_inputs(cls, **_) -> str:
+        return made_files.losses(runtime.running_node())
+
+    @classmethod
     def execute(cls, images, subject, backend, several_faces, max_yaw, save_prefix, bank=None,
                 second_backend=NONE, clip_vision=None, clip=None, prompt=""):
         require_pictures(images, "images")
@@ -123,6 +127,9 @@ class LikenessScore(io.ComfyNode):
         saved = save_pictures(images[order], subject.folder_name, save_prefix, cls)
         report, sheet, shown = write_report(ranked, measures[0], axes, second,
                                             [pictures[i] for i in order], saved)
+        made_files.remember(runtime.running_node(),
+                            [*report.files, Path(report.data["report"]),
+                             Path(report.data["sheet"])])
         text = json.dumps(report.data, indent=1)
         return io.NodeOutput(to_image(np.asarray(sheet)), images[order], report.accepted, text,
                              report, ui={"images": [shown, *saved],

@@ -36,7 +36,7 @@ from ..steps.plan import plan_text
 from ..steps.step import StepResult
 from ..watch import curve
 from ..watch.monitor import Look
-from . import session
+from . import in_memory, session
 from .job import ANEW, CONTINUE, Job, Outcome
 from .products import kinds
 
@@ -87,6 +87,7 @@ class TrainNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> str:
+        in_memory.write_missing(runtime.running_node())
         return made_files.losses(runtime.running_node())
 
     @classmethod
@@ -109,14 +110,16 @@ class TrainNode(io.ComfyNode):
         listener = _Listener(job)
         outcome = session.run(job, listener.on_step, listener.on_look, listener.on_picture,
                               listener.on_plan)
-        made_files.remember(runtime.running_node(), outcome.files.values())
+        node = runtime.running_node()
+        made_files.remember(node, outcome.files.values())
+        learned = in_memory.hold(node, outcome.files, outcome.tensors)
         patched = outcome.model
         if strength != 1.0:
             patched = apply_lora(job.model, outcome.tensors, strength)
         report = json.dumps(outcome.report, indent=2)
         pictures = _pictures(job, outcome)
         shown = ui.PreviewImage(pictures[0], cls=cls).as_dict() | ui.PreviewText(report).as_dict()
-        return io.NodeOutput(patched, dict(outcome.tensors), {"loss": list(outcome.losses)},
+        return io.NodeOutput(patched, learned, {"loss": list(outcome.losses)},
                              str(outcome.path), report, outcome.clip, _trigger(job, outcome),
                              pictures[-1], ui=shown)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from pathlib import Path
 
 import comfy_extras.nodes_train as core
 import folder_paths
@@ -10,10 +12,13 @@ import numpy as np
 import pytest
 import torch
 import training_models
+from comfy_execution.utils import CurrentNodeContext
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.sockets import Subject
+from likeness.nodes.training.export.lora import read_lora
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.recipe_nodes import LoRARecipeNode
+from likeness.nodes.training.run import in_memory
 from likeness.nodes.training.run.nodes import TrainNode
 from likeness.nodes.training.watch.curve import draw, smoothed
 
@@ -134,3 +139,36 @@ def test_the_curve_is_a_picture_and_its_mean_follows_the_losses():
     assert picture.std() > 5
     assert smoothed([4.0] * 10).tolist() == [4.0] * 10
     assert smoothed(np.arange(20.0))[-1] == 18.5  # a tenth of the run: the last two
+
+
+def test_a_lora_removed_between_runs_is_written_again_while_its_result_is_held(host_folders):
+    with CurrentNodeContext("p", "train"):
+        first = TrainNode.fingerprint_inputs(seed=7)
+        _, output = _train(host_folders)
+        learned, path = output.args[1], Path(output.args[3])
+        before = read_lora(path)
+        assert TrainNode.fingerprint_inputs(seed=7) == first
+        path.unlink()
+        assert TrainNode.fingerprint_inputs(seed=7) == first, "it would train again"
+    after = read_lora(path)
+    assert after[1] == before[1] and after[0].keys() == before[0].keys() == learned.keys()
+    assert all(torch.equal(after[0][name], before[0][name]) for name in before[0])
+
+
+def test_a_lora_whose_result_is_gone_too_is_trained_anew(host_folders):
+    with CurrentNodeContext("p", "gone"):
+        _, output = _train(host_folders)
+        first, path = TrainNode.fingerprint_inputs(seed=7), Path(output.args[3])
+        del output
+        gc.collect()
+        path.unlink()
+        assert TrainNode.fingerprint_inputs(seed=7) != first and not path.exists()
+
+
+def test_a_new_word_is_written_again_from_its_bytes(tmp_path):
+    word = tmp_path / "ann.safetensors"
+    word.write_bytes(b"rows")
+    learned = in_memory.hold("word", {"embedding": word}, {})
+    word.unlink()
+    in_memory.write_missing("word")
+    assert word.read_bytes() == b"rows" and learned == {}

@@ -18,6 +18,7 @@ from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...files import write_whole
 from ...images import to_uint8
+from ...incoming import is_finite
 from ...tensors import Conditioning
 
 
@@ -138,9 +139,17 @@ def _guided(conditioning: Conditioning, guidance: float) -> Conditioning:
 
 
 def decode(vae: Any, latent: torch.Tensor) -> np.ndarray:
-    """Decode one latent (1, C, ..., h, w) to an (H, W, 3) uint8 picture; of a clip, its first."""
+    """Decode one latent (1, C, ..., h, w) to an (H, W, 3) uint8 picture; of a clip, its first.
+
+    Raises:
+        LikenessError: the VAE makes no numbers of a latent of numbers.
+    """
     with torch.no_grad():
         pixels = vae.decode(latent)
+    if is_finite(latent) and not is_finite(pixels):
+        raise LikenessError("The VAE gives NaN in place of a picture, as some do in half "
+                            "precision; start ComfyUI with --fp32-vae or connect another VAE of "
+                            "the same model.")
     return to_uint8(pixels.reshape(-1, *pixels.shape[-3:])[0])
 
 

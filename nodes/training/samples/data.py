@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ...errors import LikenessError
+from ...incoming import require_latent, require_text
 from ...sockets import TrainingItem, TrainingSet
 from ...tensors import read_conditioning, read_latent
 from ..recipes.base import Recipe
@@ -64,7 +65,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
         of_class: the photos show the class and not the person, so their captions name it alone.
 
     Raises:
-        LikenessError: the set is empty, its files are gone, or it was made for another model.
+        LikenessError: the set is empty, its files are gone or hold NaN, or it was made for another
+            model.
     """
     if not training_set.items:
         raise LikenessError("The training set has no photos; prepare one from a subject with at "
@@ -77,7 +79,8 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
         raise LikenessError("The training set holds no captions with the class word alone; prepare "
                             "it again or set `class_word_weight` to 0.")
     try:
-        texts = {key: read_conditioning(path) for key, path in training_set.conditionings.items()}
+        texts = {key: require_text(read_conditioning(path), training_set.texts.get(key, key))
+                 for key, path in training_set.conditionings.items()}
         known: dict[str, conds.ModelConds] = {}
         return [_sample(base, item, texts, recipe, device, known) for item in training_set.items]
     except (OSError, KeyError) as err:
@@ -89,6 +92,7 @@ def load_samples(base: Any, training_set: TrainingSet, recipe: Recipe, device: t
 def _sample(base: Any, item: TrainingItem, texts: Mapping[str, Any], recipe: Recipe,
             device: torch.device, known: dict[str, conds.ModelConds]) -> Sample:
     raw, mask = read_latent(item.latent_file)
+    require_latent(raw, item.photo)
     channels = base.latent_format.latent_channels
     if raw.shape[0] != channels:
         raise LikenessError(f"The latent of {item.photo} has {raw.shape[0]} channels, the model "

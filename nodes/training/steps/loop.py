@@ -323,9 +323,13 @@ class Trainer:
             return
         levels = ", ".join(f"{sigma:.3g}" for sigma in sigmas.tolist())
         photos = ", ".join(photo for batch in batches for photo in batch.photos)
+        advice = "lower the learning rate or take that photo out"
+        if self.step == 0:  # the learning rate has had no say yet
+            advice = ("nothing has been learned yet, so the model itself gives no number: set "
+                      "`precision` to float32, or take that photo out")
         raise NotANumber(
             f"The {what} of step {self.step + 1} is not a number (photo {photos}; noise level "
-            f"{levels}); lower the learning rate or take that photo out")
+            f"{levels}); {advice}")
 
     def memory_required(self) -> int:
         """Bytes to keep free beside the weights; the host places the weights by it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import comfy.model_management
 import picture_models
@@ -203,3 +204,12 @@ def test_a_missing_encoder_or_decoder_is_named():
         pictures.latent_size(None, 64, 64)
     with pytest.raises(LikenessError, match="too small"):
         pictures.latent_size(picture_models.make_vae(), 4, 64)
+
+
+def test_a_decoder_that_gives_nan_is_named_and_a_lost_model_is_not_blamed_on_it():
+    vae = picture_models.make_vae()
+    latent = torch.zeros(1, 4, 8, 8)
+    lost = SimpleNamespace(decode=lambda given: vae.decode(given) * torch.nan)
+    with pytest.raises(LikenessError, match="The VAE gives NaN in place of a picture"):
+        pictures.decode(lost, latent)
+    assert pictures.decode(lost, latent * torch.nan).shape == pictures.decode(vae, latent).shape

@@ -10,6 +10,7 @@ import torch
 import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
+from likeness.nodes.tensors import read_latent, write_latent
 from likeness.nodes.training.recipes.base import TokenSettings
 from likeness.nodes.training.run import session
 from likeness.nodes.training.run.job import ANEW
@@ -88,7 +89,7 @@ def test_a_training_set_whose_files_are_gone_is_refused(kind, tmp_path):
     job = _lora(tmp_path)
     for file in job.training_set.folder.glob(f"*{kind}*"):
         file.unlink()
-    _refused(job, "is incomplete .*so that it runs again")
+    _refused(job, "is incomplete .*queue the workflow again")
 
 
 @pytest.mark.parametrize("technique", ["lora", "textual inversion", "dreambooth"])
@@ -245,3 +246,22 @@ def test_a_tenfold_loss_is_divergence_and_a_fivefold_is_not():
             watch.record(0.3 * (factor if step >= 20 else 1.0))
         assert watch.diverged == lost
         assert LossWatch(watch.first, watch.last).growth == watch.growth
+
+
+def test_a_model_that_gives_nan_from_the_start_is_not_blamed_on_the_learning_rate(tmp_path):
+    model = training_models.make_model("flux")
+    weight = model.model.diffusion_model.img_in.weight
+    with torch.inference_mode(False):
+        model.model.diffusion_model.img_in.weight = torch.nn.Parameter(
+            torch.full(weight.shape, torch.nan), requires_grad=False)
+    job = dataclasses.replace(_lora(tmp_path), model=model)
+    with pytest.raises(LikenessError, match="loss of step 1 is not a number .*the model itself"):
+        session.run(job, jobs.ignore)
+
+
+def test_nan_that_a_vae_has_left_in_the_set_is_named_before_the_first_step(tmp_path):
+    job = _lora(tmp_path)
+    item = job.training_set.items[1]
+    latent, mask = read_latent(item.latent_file)
+    write_latent(item.latent_file, latent * torch.nan, mask)
+    _refused(job, f"The VAE gives NaN in place of numbers for {item.photo}")

@@ -163,7 +163,7 @@ def test_caption_dropout_without_an_empty_caption_is_refused(tmp_path):
 def test_a_set_whose_files_are_gone_says_so(tmp_path):
     base, training_set, _ = _samples("sd15", tmp_path)
     training_set.items[1].latent_file.unlink()
-    with pytest.raises(LikenessError, match="incomplete .* so that it runs again"):
+    with pytest.raises(LikenessError, match="incomplete .* queue the workflow again"):
         data.load_samples(base, training_set, LoRARecipe(), CPU)
 
 
@@ -175,7 +175,7 @@ def test_a_damaged_cached_file_is_one_sentence_that_names_it(kind, tmp_path):
     path = (item.latent_file if kind == "latent"
             else training_set.conditionings[item.conditioning_key])
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(LikenessError, match=rf"{path.name} is damaged \(.*\); change") as caught:
+    with pytest.raises(LikenessError, match=rf"{path.name} is damaged \(.*\); queue") as caught:
         data.load_samples(model.model, training_set, LoRARecipe(), training_models.CPU)
     assert "\n" not in str(caught.value)
 

@@ -108,7 +108,7 @@ def _run(client: Client, request: Request, prompt: Prompt, settings: dict[str, o
         say(f"  {path}")
     for text in fetched.left:
         say(f"Not fetched, because the server gives away only what lies in its output folder; it "
-            f"is there as {text}.")
+            f"is there as {text}, unless it was removed since.")
     if fetched.gone:
         raise Problem(f"{len(fetched.gone)} of the pictures are gone from the server's output "
                       f"folder ({', '.join(fetched.gone[:3])}): it answered from its memory of an "

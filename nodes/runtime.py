@@ -40,6 +40,11 @@ def output_directory() -> Path:
     return Path(folder_paths.get_output_directory()).resolve()
 
 
+def temp_directory() -> Path:
+    """The host's folder of what lasts until it stops."""
+    return Path(folder_paths.get_temp_directory()).resolve()
+
+
 def models_directory() -> Path:
     """The host's models folder."""
     return Path(folder_paths.models_dir).resolve()

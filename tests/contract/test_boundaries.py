@@ -45,11 +45,12 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server",
 HOST_LOGIC = {
     "identity/inject.py",
     *(f"training/{name}.py" for name in (
-        "adapters/attach", "adapters/group", "export/checkpoint", "export/diffusers",
-        "export/keys", "export/lora", "export/trained", "frozen/attention", "frozen/beside",
-        "frozen/carried", "frozen/host_operations", "frozen/layers", "frozen/quantise",
-        "frozen/rotary", "pictures/sampling", "run/products", "run/session", "steps/loop",
-        "steps/plan", "text/encoders"))}
+        "adapters/attach", "adapters/group", "export/applied_file", "export/checkpoint",
+        "export/diffusers", "export/fitted", "export/host_places", "export/keys", "export/lora",
+        "export/scales", "export/trained", "frozen/attention", "frozen/beside", "frozen/carried",
+        "frozen/host_operations", "frozen/layers", "frozen/quantise", "frozen/rotary",
+        "pictures/sampling", "run/products", "run/session", "steps/loop", "steps/plan",
+        "text/encoders"))}
 FILES = sorted(path for path in ROOT.rglob("*.py") if "models" not in path.parts[-2:-1])
 HEAVY = {"cv2", "mediapipe", "insightface", "onnxruntime", "matplotlib", "scipy", "imagehash",
          "spandrel", "spandrel_extra_arches", "transformers", "peft", "diffusers", "pillow_heif"}

@@ -10,7 +10,10 @@ from typing import Any
 import comfy.utils
 import diffusers
 import torch
+import training_models
 
+# SDXL's size inputs: height, width, top, left, target height, target width.
+TIME_IDS = torch.tensor([[1500.0, 1000.0, 100.0, 50.0, 128.0, 128.0]])
 _MAPS: Mapping[str, Callable] = {
     "sd15": comfy.utils.unet_to_diffusers, "sdxl": comfy.utils.unet_to_diffusers,
     "sd3": comfy.utils.mmdit_to_diffusers, "flux": comfy.utils.flux_to_diffusers}
@@ -76,6 +79,33 @@ def make_reference(name: str, config: Mapping[str, Any], weights: Mapping[str, t
     assert not missing, sorted(missing)
     network.load_state_dict(own)
     return Reference(name, network.eval(), places)
+
+
+def network_inputs(name: str, base) -> tuple:
+    """Latents, noise levels and conditionings that a tiny host model and its twin take."""
+    generator = torch.Generator().manual_seed(11)
+    width, pooled, channels = training_models.TEXT[name]
+    latents = torch.randn(2, channels, 16, 16, generator=generator)
+    conds = {"c_crossattn": torch.randn(2, 12, width, generator=generator)}
+    if pooled:
+        conds["y"] = torch.randn(2, pooled, generator=generator)
+    if name == "sdxl":
+        conds["time_ids"] = TIME_IDS.repeat(2, 1)
+        sizes = base.embedder(TIME_IDS.flatten()).flatten()
+        conds["y"] = torch.cat([conds["y"], sizes.repeat(2, 1)], 1)
+    if name == "flux":
+        conds["guidance"] = torch.tensor([1.0, 3.5])
+    times = torch.tensor([187, 731]) if name in ("sd15", "sdxl") else torch.tensor([0.31, 0.84])
+    return latents, times, conds
+
+
+@torch.no_grad()
+def host_output(name: str, model, inputs: tuple) -> torch.Tensor:
+    """What the host's network gives for `network_inputs`."""
+    latents, times, conds = inputs
+    options = {key: conds[key] for key in ("y", "guidance") if key in conds}
+    times = times * 1000 if name == "sd3" else times
+    return model.model.diffusion_model(latents, times, context=conds["c_crossattn"], **options)
 
 
 def _assemble(parts: list) -> torch.Tensor:

@@ -14,12 +14,10 @@ from likeness.nodes.training.export.keys import KeyStyle, layer_keys
 from likeness.nodes.training.export.lora import apply_lora, lora_tensors
 from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.recipes.adapters import LoRARecipe
-from references import make_reference
+from references import host_output, make_reference, network_inputs
 from safetensors.torch import save_file
 
 TOLERANCE = 1e-5
-# SDXL's size inputs: height, width, top, left, target height, target width.
-TIME_IDS = torch.tensor([[1500.0, 1000.0, 100.0, 50.0, 128.0, 128.0]])
 PRESETS = [("sd15", "cross-attention"), ("sd15", "all linear"), ("sdxl", "all linear"),
            ("sd3", "all linear"), ("flux", "attention and feed-forward"), ("flux", "all linear")]
 
@@ -36,35 +34,10 @@ def _adapted(name: str, target: str, seed: int = 5):
     return model, adapters
 
 
-def _inputs(name: str, base):
-    generator = torch.Generator().manual_seed(11)
-    width, pooled, channels = training_models.TEXT[name]
-    latents = torch.randn(2, channels, 16, 16, generator=generator)
-    conds = {"c_crossattn": torch.randn(2, 12, width, generator=generator)}
-    if pooled:
-        conds["y"] = torch.randn(2, pooled, generator=generator)
-    if name == "sdxl":
-        conds["time_ids"] = TIME_IDS.repeat(2, 1)
-        sizes = base.embedder(TIME_IDS.flatten()).flatten()
-        conds["y"] = torch.cat([conds["y"], sizes.repeat(2, 1)], 1)
-    if name == "flux":
-        conds["guidance"] = torch.tensor([1.0, 3.5])
-    times = torch.tensor([187, 731]) if name in ("sd15", "sdxl") else torch.tensor([0.31, 0.84])
-    return latents, times, conds
-
-
-@torch.no_grad()
-def _host_output(name: str, model, inputs) -> torch.Tensor:
-    latents, times, conds = inputs
-    options = {key: conds[key] for key in ("y", "guidance") if key in conds}
-    times = times * 1000 if name == "sd3" else times
-    return model.model.diffusion_model(latents, times, context=conds["c_crossattn"], **options)
-
-
 def _live_output(name: str, model, adapters, inputs) -> torch.Tensor:
     with Scope() as scope:
         attach(scope, model.model, model.model.diffusion_model, adapters, checkpointing=False)
-        return _host_output(name, model, inputs)
+        return host_output(name, model, inputs)
 
 
 def _pipeline(name: str, network):
@@ -118,11 +91,11 @@ def _saved(model, adapters, style: KeyStyle, folder):
 @pytest.mark.parametrize(("name", "target"), PRESETS)
 def test_diffusers_loads_its_style_with_the_same_result(name, target, tmp_path):
     model, adapters = _adapted(name, target)
-    inputs = _inputs(name, model.model)
+    inputs = network_inputs(name, model.model)
     live = _live_output(name, model, adapters, inputs)
     path = _saved(model, adapters, KeyStyle.DIFFUSERS, tmp_path)
     found = _diffusers_output(name, model, path, inputs)
-    _assert_same(found, live, _host_output(name, model, inputs))
+    _assert_same(found, live, host_output(name, model, inputs))
 
 
 # SD3's pipeline knows its own names alone; it warns of kohya's and loads nothing.
@@ -132,19 +105,19 @@ def test_diffusers_loads_the_kohya_style_with_the_same_result(name, tmp_path):
     # Diffusers cuts kohya's single blocks at FLUX.1's own width, which the tiny model has not.
     adapters.layers = {path: layer for path, layer in adapters.layers.items()
                        if not path.startswith("single_blocks")}
-    inputs = _inputs(name, model.model)
+    inputs = network_inputs(name, model.model)
     live = _live_output(name, model, adapters, inputs)
     path = _saved(model, adapters, KeyStyle.KOHYA, tmp_path)
     found = _diffusers_output(name, model, path, inputs)
-    _assert_same(found, live, _host_output(name, model, inputs))
+    _assert_same(found, live, host_output(name, model, inputs))
 
 
 @pytest.mark.parametrize("style", list(KeyStyle), ids=lambda style: style.value)
 @pytest.mark.parametrize("name", training_models.ARCHITECTURES)
 def test_the_hosts_loader_takes_every_key_of_each_style(name, style, tmp_path, caplog):
     model, adapters = _adapted(name, "all linear")
-    inputs = _inputs(name, model.model)
-    before = _host_output(name, model, inputs)
+    inputs = network_inputs(name, model.model)
+    before = host_output(name, model, inputs)
     live = _live_output(name, model, adapters, inputs)
     tensors = runtime.load_weights(_saved(model, adapters, style, tmp_path))
     patched = apply_lora(model, tensors, 1.0)
@@ -152,4 +125,4 @@ def test_the_hosts_loader_takes_every_key_of_each_style(name, style, tmp_path, c
     assert set(patched.patches) == {
         f"diffusion_model.{path}.weight" for path in adapters.layers}
     runtime.load_models([patched])
-    _assert_same(_host_output(name, patched, inputs), live, before)
+    _assert_same(host_output(name, patched, inputs), live, before)

@@ -13,10 +13,14 @@ from safetensors import SafetensorError
 
 from ... import runtime
 from ...errors import LikenessError, MissingModelError
-from ..frozen.beside import parts_of
-from ..text.host_clip import encoders
+from .applied_file import with_lora_file
 from .embedding import findable, read_embedding
-from .lora import apply_lora, apply_text_lora, read_lora
+from .lora import read_lora
+from .words import check_rows
+
+_SUFFIXES = (".safetensors", ".sft", ".pt", ".ckpt", ".bin", ".pth")
+# How the two kinds of files that torch writes begin.
+_PICKLES = (b"PK", b"\x80")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ def find_file(given: str, folders: Sequence[Path], roots: Sequence[Path], kind: 
         LikenessError: the path leads elsewhere.
     """
     name = given.strip().strip('"').removeprefix("embedding:")
-    if not name.endswith(".safetensors"):
+    if Path(name).suffix.lower() not in _SUFFIXES:
         name += ".safetensors"
     if Path(name).is_absolute():
         path = Path(name).resolve()
@@ -96,14 +100,15 @@ def apply_trained(model: Any, clip: Any, lora: Path | None, word: Path | None,
     said: dict[str, str] = {}
     if lora is not None:
         tensors, said = _read(lora, read_lora)
-        model, clip, layers = _with_lora(model, clip, tensors, strength_model, strength_clip,
-                                         lora.name)
-        report |= {"lora": str(lora), **layers, "strength_model": strength_model,
+        model, clip, account = with_lora_file(model, clip, lora, tensors, said, strength_model,
+                                              strength_clip)
+        report |= {"lora": str(lora), **account, "strength_model": strength_model,
                    "strength_clip": strength_clip}
-    trigger = said.get("likeness.trigger") or said.get("modelspec.trigger_phrase", "")
+    trigger = (said.get("likeness.trigger") or said.get("modelspec.trigger_phrase")
+               or next(iter(report.get("words", {}).values()), ""))
     if word is not None:
         rows, said = _read(word, read_embedding)
-        report |= {"embedding": str(word), **_check_rows(rows, clip, word.name)}
+        report |= {"embedding": str(word), **check_rows(rows, clip, word.name)}
         clip, trigger = findable(clip, word), f"embedding:{word.stem}"
     noun = said.get("likeness.class", "")
     report |= {"trigger": trigger, "class": noun, "prompt": f"photo of {trigger} {noun}".strip()}
@@ -111,48 +116,34 @@ def apply_trained(model: Any, clip: Any, lora: Path | None, word: Path | None,
 
 
 def _read(path: Path, read: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A file's tensors and what it says of itself, by what is in it and not by its suffix.
+
+    Raises:
+        LikenessError: it is damaged, or holds more than weights.
+    """
     try:
+        with path.open("rb") as file:
+            start = file.read(9)
+        # A safetensors file begins with a number of eight bytes, which may look like either.
+        if start.startswith(_PICKLES) and not start.endswith(b"{"):
+            return _unpickled(path), {}
         return read(path)
     except (OSError, SafetensorError) as err:
         raise LikenessError(f"{path.name} cannot be read ({err}); it is damaged or no safetensors "
                             "file, so train or download it again.") from err
 
 
-def _with_lora(model: Any, clip: Any, tensors: Mapping[str, torch.Tensor], strength_model: float,
-               strength_clip: float, name: str) -> tuple[Any, Any, dict[str, int]]:
-    before = _patched(model), _patched(clip.patcher)
-    model = apply_lora(model, tensors, strength_model)
-    clip = apply_text_lora(clip, tensors, strength_clip)
-    gained = [now - then for now, then in
-              zip((_patched(model), _patched(clip.patcher)), before, strict=True)]
-    if not any(gained):
-        raise LikenessError(f"No layer of this model and text encoder is in {name}; load the "
-                            "checkpoint that it was trained for.")
-    return model, clip, {"layers": gained[0], "text_layers": gained[1]}
-
-
-def _patched(patcher: Any) -> int:
-    beside = sum(len(parts) for parts in parts_of(patcher).values())
-    return beside + sum(len(patches) for patches in patcher.patches.values())
-
-
-def _check_rows(rows: Mapping[str, torch.Tensor], clip: Any, name: str) -> dict[str, Any]:
-    """Which encoders of a CLIP know the word.
-
-    Raises:
-        LikenessError: none does.
-    """
-    known, missing, vectors = [], [], 0
-    for encoder in encoders(clip):
-        # The host reads the first tensor where none is named after the encoder.
-        found = rows.get(encoder.file_key, next(iter(rows.values())))
-        if found.shape[-1] == encoder.width:
-            known.append(encoder.name)
-            vectors = len(found)
-        else:
-            missing.append(encoder.name)
-    if not known:
-        raise LikenessError(f"{name} was trained for another text encoder than "
-                            f"{', '.join(missing)} of this CLIP; load the checkpoint that it was "
-                            "trained for.")
-    return {"vectors": vectors, "encoders": known, "encoders_without_it": missing}
+def _unpickled(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix.lower() in (".safetensors", ".sft"):
+        raise LikenessError(f"{path.name} is a file of torch under a wrong name; rename it to "
+                            f"{path.stem}.pt.")
+    try:
+        found = dict(runtime.load_weights(path))
+    except (TypeError, KeyError, AttributeError, IndexError) as err:
+        raise LikenessError(f"{path.name} holds no weights by name; get it as "
+                            "safetensors.") from err
+    for name, value in list(found.items()):
+        if isinstance(value, Mapping):  # old embeddings' string_to_param
+            found |= {f"{name}.{inner}": part for inner, part in value.items()}
+    return {name: value.detach() for name, value in found.items()
+            if isinstance(value, torch.Tensor)}

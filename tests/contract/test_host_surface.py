@@ -77,6 +77,7 @@ SURFACE: dict[str, tuple[str, ...]] = {
     "folder_paths.get_full_path": (),
     "folder_paths.get_input_directory": (),
     "folder_paths.get_output_directory": (),
+    "folder_paths.get_temp_directory": (),
     "folder_paths.models_dir": (),
     "folder_paths.supported_pt_extensions": (),
 }

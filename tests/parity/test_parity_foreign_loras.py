@@ -17,7 +17,7 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, get_peft_mo
 from references import host_output, make_reference, network_inputs
 from safetensors.torch import save_file
 
-TOLERANCE = 2e-5
+TOLERANCE = 1e-3  # of what the LoRA changes
 PIPELINES = {"sd15": diffusers.StableDiffusionPipeline,
              "sdxl": diffusers.StableDiffusionXLPipeline,
              "sd3": diffusers.StableDiffusion3Pipeline, "flux": diffusers.FluxPipeline}
@@ -52,12 +52,14 @@ def _trained(name: str, kind: str):
             if "magnitude" in path:
                 value.mul_(1 + 0.2 * torch.randn(value.shape, generator=generator))
             elif any(part in path for part in ("lora_", "hada_", "lokr_")):
-                value.copy_(0.15 * torch.randn(value.shape, generator=generator))
-    return model, reference, wrapped, network_inputs(name, base)
+                spread = 0.05 if "lora_" in path else 0.3
+                value.copy_(spread * torch.randn(value.shape, generator=generator))
+    inputs = network_inputs(name, base)
+    return model, reference, wrapped, (inputs, host_output(name, model, inputs))
 
 
-def _assert_same_picture(name, model, path, reference, inputs, folder, layers=None):
-    before = host_output(name, model, inputs)
+def _assert_same_picture(name, model, path, reference, given, folder, layers=None):
+    inputs, before = given
     applied = apply_trained(model, text_models.make_clip(name, folder), path, None, 1.0, 1.0)
     assert not applied.report["warnings"] and applied.report["layers_left_out"] == 0
     assert layers is None or applied.report["layers"] == layers
@@ -66,15 +68,16 @@ def _assert_same_picture(name, model, path, reference, inputs, folder, layers=No
     with torch.no_grad():
         wanted = reference.predict(*inputs)
     assert (wanted - before).norm() > 0.02 * before.norm()
-    assert (found - wanted).norm() < TOLERANCE * wanted.norm()
+    assert (found - wanted).norm() < TOLERANCE * (wanted - before).norm()
 
 
 def _adapted(wrapped) -> int:
     return sum(hasattr(module, "base_layer") for module in wrapped.modules())
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-@pytest.mark.parametrize("name", training_models.ARCHITECTURES)
+@pytest.mark.parametrize(("name", "kind"), [
+    *((name, kind) for name in training_models.ARCHITECTURES for kind in ("lora", "dora")),
+    *(("flux", kind) for kind in KINDS if kind not in ("lora", "dora")), ("sd15", "lokr")])
 def test_what_peft_saves_gives_its_picture(name, kind, tmp_path):
     model, reference, wrapped, inputs = _trained(name, kind)
     wrapped.save_pretrained(tmp_path)
@@ -82,7 +85,7 @@ def test_what_peft_saves_gives_its_picture(name, kind, tmp_path):
                          tmp_path, _adapted(wrapped))
 
 
-@pytest.mark.parametrize("name", training_models.ARCHITECTURES)
+@pytest.mark.parametrize("name", ["sd15", "flux"])
 def test_a_state_of_peft_keeps_its_adapters_name(name, tmp_path):
     model, reference, wrapped, inputs = _trained(name, "dora")
     wrapped.save_pretrained(tmp_path)
@@ -95,8 +98,9 @@ def test_a_state_of_peft_keeps_its_adapters_name(name, tmp_path):
         _assert_same_picture(name, model, tmp_path / f"state.{end}", reference, inputs, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["lora", "rslora", "patterns", "dora"])
-@pytest.mark.parametrize("name", training_models.ARCHITECTURES)
+@pytest.mark.parametrize(("name", "kind"), [
+    *((name, "dora") for name in training_models.ARCHITECTURES), ("sd15", "lora"),
+    ("flux", "rslora"), ("flux", "patterns")])
 def test_what_diffusers_saves_gives_its_picture(name, kind, tmp_path):
     model, reference, wrapped, inputs = _trained(name, kind)
     network = "unet" if name in ("sd15", "sdxl") else "transformer"
@@ -118,8 +122,9 @@ HEADS = {  # of PEFT's paths, in files of these trainers
     "musubi": lambda path: f"lora_unet_{path.replace('.', '_')}"}
 
 
-@pytest.mark.parametrize("trainer", list(HEADS))
-@pytest.mark.parametrize("name", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize(("name", "trainer"), [
+    ("flux", "ai-toolkit"), ("sd3", "ai-toolkit"), ("flux", "DiffSynth"), ("sdxl", "OneTrainer"),
+    ("sd3", "OneTrainer"), ("flux", "SimpleTuner"), ("sd3", "musubi"), ("flux", "musubi")])
 def test_other_trainers_names_of_diffusers_layers_give_the_picture(name, trainer, tmp_path):
     model, reference, wrapped, inputs = _trained(name, "lora")
     tensors = {}

@@ -35,7 +35,7 @@ def with_lora_file(model: Any, clip: Any, path: Path, tensors: Mapping[str, torc
     Raises:
         LikenessError: nothing of the file fits.
     """
-    tensors, words = bundled(tensors)
+    tensors, words, outputs = bundled(tensors)
     layers = readable_layers(tensors)
     configs = read_configs(path, said, layers)
     fitted = fit(layers, configs, model, clip)
@@ -54,6 +54,10 @@ def with_lora_file(model: Any, clip: Any, path: Path, tensors: Mapping[str, torc
     if lost:
         warnings.append(f"{path.name} carries new words that no encoder of this CLIP takes "
                         f"({', '.join(lost)}); load the checkpoint that they were trained for.")
+    if outputs:
+        warnings.append(f"{path.name} has vectors for the outputs of text encoders "
+                        f"({', '.join(outputs)}), which ComfyUI cannot apply; train these words "
+                        "without output embeddings.")
     if says_no_alpha(layers, configs):
         warnings.append(f"{path.name} does not say its alpha, so it acts with the scale 1; put its "
                         "adapter_config.json beside it, or set `strength_model` to alpha / rank.")
@@ -110,6 +114,8 @@ def _remedy(left: Sequence[LeftOut], layers: Sequence[FileLayer], said: Mapping[
         return f"it was trained for {trained} and this MODEL is {own}, so load its checkpoint"
     if any(one.shapes for one in left):
         return "their sizes are another model's, so load the checkpoint that it was trained for"
+    if all(one.is_text and "not in this" in one.why for one in left):
+        return "this CLIP lacks that encoder, so load all of the checkpoint's text encoders"
     if any("not in this" not in one.why for one in left):
         return "have it saved as a plain LoRA by its trainer"
     return ("this MODEL and CLIP have no such layers under any name that is known here, so convert "

@@ -12,6 +12,7 @@ from comfy_api.latest import io, ui
 from ... import models, runtime
 from ...errors import LikenessError
 from ...schema import schema
+from .scales import PEFT_CONFIG
 from .trained import apply_trained, find_file, word_of
 
 _NONE, _OUTPUT = "none", "output/loras/"
@@ -25,8 +26,9 @@ class ApplyTrainedNode(io.ComfyNode):
         return schema(
             "LikenessApplyTrained", feature="training", display_name="Likeness Apply Trained",
             description="Puts what Train has saved on a MODEL and a CLIP: the LoRA, the new word "
-                        "(embedding), or both of one run. Gives the MODEL, the CLIP and the word "
-                        "to write into a prompt. Nothing is copied; the embedding may lie outside "
+                        "(embedding), or both of one run; and LoRAs of other trainers, with an "
+                        "account of what of them was applied. Gives the MODEL, the CLIP and the "
+                        "word to write into a prompt. The embedding may lie outside "
                         "models/embeddings.",
             inputs=[
                 io.Model.Input("model", tooltip="The MODEL that the files were trained for; it "
@@ -34,8 +36,10 @@ class ApplyTrainedNode(io.ComfyNode):
                 io.Clip.Input("clip", tooltip="Its CLIP; it stays as it was, the output is a "
                                               "clone. Use that clone for the prompts."),
                 io.Combo.Input("lora", options=[_NONE, *_lora_names()], default=_NONE,
-                               tooltip="LoRA file from models/loras or output/loras; none: only "
-                                       "the embedding. `lora_path` wins over it."),
+                               tooltip="LoRA file from models/loras or output/loras, of any "
+                                       "trainer; files of torch (.pt, .ckpt, .bin) are read "
+                                       "without executing anything. none: only the embedding. "
+                                       "`lora_path` wins over it."),
                 io.Float.Input("strength_model", default=1.0, min=-4.0, max=4.0, step=0.05,
                                tooltip="How strongly the LoRA acts on the MODEL. 1 is as trained; "
                                        "lower it when pictures look stiff or copied."),
@@ -59,8 +63,9 @@ class ApplyTrainedNode(io.ComfyNode):
                                  tooltip="What a prompt calls the person by: `embedding:name`, or "
                                          "the trigger word where no new word was trained."),
                 io.String.Output(display_name="report",
-                                 tooltip="JSON: files, layers that the LoRA changes, encoders that "
-                                         "know the word, an example prompt."),
+                                 tooltip="JSON: files, layers and words that were applied and that "
+                                         "were left out, warnings that say why, encoders that know "
+                                         "the word, an example prompt."),
             ],
         )
 
@@ -71,7 +76,10 @@ class ApplyTrainedNode(io.ComfyNode):
             files = _files(lora, lora_path or "", embedding or "")
         except LikenessError as err:
             return str(err)
-        stats = [(str(file), file.stat()) for file in files if file is not None]
+        found = [file for file in files if file is not None]
+        if files[0] is not None:
+            found += files[0].parent.glob(PEFT_CONFIG)
+        stats = [(str(file), file.stat()) for file in found]
         return json.dumps([(name, info.st_size, info.st_mtime_ns) for name, info in stats])
 
     @classmethod

@@ -23,6 +23,7 @@ from .file_layers import FileLayer
 from .host_places import Target
 
 _HEADER = "lora_adapter_metadata"  # diffusers' field of a file's header
+PEFT_CONFIG = "adapter_config.json"
 _PEFT = "base_model.model."
 _EPSILON = 1e-12
 
@@ -44,7 +45,7 @@ def read_configs(path: Path, said: Mapping[str, str], layers: Sequence[FileLayer
             return found
         if not any(_PEFT in layer.name for layer in layers):
             return {}
-        config = json.loads((path.parent / "adapter_config.json").read_text("utf-8"))
+        config = json.loads((path.parent / PEFT_CONFIG).read_text("utf-8"))
     except (OSError, ValueError, AttributeError):
         return {}
     ranks = {layer.rank for layer in layers} - {None}

@@ -142,8 +142,8 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
     except (TypeError, KeyError, AttributeError, IndexError) as err:
         raise LikenessError(f"{path.name} holds no weights by name; get it as "
                             "safetensors.") from err
-    for name, value in list(found.items()):
-        if isinstance(value, Mapping):  # old embeddings' string_to_param
-            found |= {f"{name}.{inner}": part for inner, part in value.items()}
+    rows = found.get("string_to_param")  # how embeddings were saved at first
+    if isinstance(rows, Mapping):
+        found = {"emb_params": next(iter(rows.values()), None)}
     return {name: value.detach() for name, value in found.items()
             if isinstance(value, torch.Tensor)}

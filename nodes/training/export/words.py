@@ -20,12 +20,16 @@ _ROWS = {"string_to_param.*": "emb_params", "t5": "t5xxl"}
 Words = dict[str, dict[str, torch.Tensor]]  # rows (vectors, width) by encoder, by word
 
 
-def bundled(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Words]:
+def bundled(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], Words,
+                                                          list[str]]:
     """A LoRA file's tensors without the words that it carries, and those words.
 
-    What OneTrainer learns at an encoder's outputs (`..._out`) is left: no host reads it.
+    The third value names the words of which OneTrainer learned rows for an encoder's outputs too
+    (`..._out`): no host reads these.
     """
-    rest, words = {}, {}
+    rest: dict[str, torch.Tensor] = {}
+    words: Words = {}
+    outputs: set[str] = set()
     for key, value in tensors.items():
         if not key.startswith(_BUNDLED):
             rest[key] = value
@@ -33,9 +37,12 @@ def bundled(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor
         name = key.removeprefix(_BUNDLED)
         end = next((end for end in _ROWS if name.endswith(f".{end}")), name.rpartition(".")[2])
         word = name.removesuffix(f".{end}")
-        words.setdefault(word, {})[_ROWS.get(end, end)] = value
-    return rest, {word: {end: value for end, value in rows.items() if not end.endswith("_out")}
-                  for word, rows in words.items()}
+        rows = words.setdefault(word, {})
+        if end.endswith("_out"):
+            outputs.add(word)
+        else:
+            rows[_ROWS.get(end, end)] = value
+    return rest, words, sorted(outputs)
 
 
 def check_rows(rows: Mapping[str, torch.Tensor], clip: Any, name: str) -> dict[str, Any]:

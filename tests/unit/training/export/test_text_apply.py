@@ -151,6 +151,9 @@ def test_bad_choices_are_refused_in_a_sentence(folders, tmp_path):
         _apply(model, clip, lora_path=str(tmp_path / "ann.safetensors"))
     with pytest.raises(LikenessError, match="lies outside"):
         _apply(model, clip, embedding="../loras/ann")
+    (folders[1] / "loras" / "list.pt").write_bytes(b"no file of torch")
+    with pytest.raises(LikenessError, match="list.pt cannot be read"):
+        _apply(model, clip, lora_path="list.pt")
     (folders[1] / "loras" / "torn.safetensors").write_bytes(b"torn")
     with pytest.raises(LikenessError, match="torn.safetensors cannot be read"):
         _apply(model, clip, "output/loras/torn.safetensors")

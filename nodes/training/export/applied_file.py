@@ -10,6 +10,7 @@ import torch
 
 from ... import runtime
 from ...errors import LikenessError
+from ..frozen.beside import rounded
 from .file_layers import KNOWN_PARTS, FileLayer
 from .fitted import Fitted, LeftOut, fit, readable_layers
 from .lora import apply_lora, apply_text_lora
@@ -42,6 +43,7 @@ def with_lora_file(model: Any, clip: Any, path: Path, tensors: Mapping[str, torc
     clip, called, lost = with_words(clip, words, runtime.temp_directory() / "likeness_words")
     if not fitted.files and not called:
         raise LikenessError(_refusal(path.name, layers, fitted, said, model))
+    before = rounded(model) | rounded(clip.patcher)
     for file in fitted.files:
         model = apply_lora(model, file, strength_model)
         clip = apply_text_lora(clip, file, strength_clip)
@@ -51,6 +53,11 @@ def with_lora_file(model: Any, clip: Any, path: Path, tensors: Mapping[str, torc
                "text_layers_left_out": sum(one.is_text for one in left),
                "words": called, "words_left_out": lost}
     warnings = _warnings(path.name, layers, fitted, said, model)
+    coarse = (rounded(model) | rounded(clip.patcher)) - before
+    if coarse:
+        warnings.append(f"{path.name} is added to {len(coarse)} weights that are stored in fewer "
+                        "than 16 bits and rounded with them, which loses much of a small change; "
+                        "load the checkpoint in 16 bits for all of it.")
     if lost:
         warnings.append(f"{path.name} carries new words that no encoder of this CLIP takes "
                         f"({', '.join(lost)}); load the checkpoint that they were trained for.")

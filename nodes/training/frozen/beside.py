@@ -165,6 +165,11 @@ def parts_of(patcher: Any) -> dict[str, tuple[Part, ...]]:
     return dict(held[0].parts) if held else {}
 
 
+def rounded(patcher: Any) -> set[str]:
+    """The weights of fewer than 16 bits that a patcher's patches are added to, and rounded with."""
+    return {key for key in patcher.patches if _is_coded(patcher, key)}
+
+
 def only_beside(patcher: Any) -> bool:
     """Whether a patcher's injections are LoRAs beside layers alone, ours or the host's."""
     return all(_is_ours(name) or name == _HOSTS_KEY for name, held in patcher.injections.items()

@@ -7,6 +7,7 @@ import json
 import folder_paths
 import kohya_files
 import pytest
+import quantised_models
 import text_models
 import torch
 import training_models
@@ -225,6 +226,15 @@ def test_a_file_that_would_execute_something_is_refused(loaded, tmp_path, capsys
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     with pytest.raises(LikenessError, match="holds no weights by name"):
         apply_trained(*loaded, tmp_path / "list.pt", None, 1.0, 1.0)
+
+
+def test_what_is_rounded_with_quantised_weights_is_told(tmp_path):
+    model, clip = quantised_models.mixed_precision(), text_models.make_clip("flux", tmp_path)
+    stem = "transformer.transformer_blocks.0.attn.to_q"
+    tensors = {**_matrices(stem, 64, 64), f"{stem}.lora_magnitude_vector": torch.ones(64)}
+    applied = apply_trained(model, clip, _saved(tmp_path, tensors), None, 1.0, 1.0)
+    assert applied.report["layers"] == 1
+    assert "added to 1 weights" in applied.report["warnings"][0]
 
 
 def test_an_old_embedding_is_applied_as_a_word(loaded, tmp_path):

@@ -99,8 +99,9 @@ def _refusal(name: str, layers: Sequence[FileLayer], fitted: Fitted, said: Mappi
     if not layers:
         return f"{name} holds no layers that could be applied; get or train it again."
     left = fitted.left_out
-    return (f"No layer of this model and text encoder is in {name}, whose {len(left)} layers have "
-            f"{names_of(layers)} names: {_reasons(left)}; {_remedy(left, layers, said, model)}.")
+    return (f"No layer of this model and text encoder is in {name}, whose layers ({len(left)}) "
+            f"have {names_of(layers)} names: {_reasons(left)}; "
+            f"{_remedy(left, layers, said, model)}.")
 
 
 def _reasons(left: Sequence[LeftOut]) -> str:

@@ -31,6 +31,8 @@ _PARTS = tuple((re.compile(f"(?P<stem>.+?){pattern}"), part) for pattern, part i
         *(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
         *(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t1", "t2")))),
     *((rf"\.{re.escape(part)}", part) for part in _WHOLE)))
+# Parts of PEFT's other techniques, which ComfyUI has not.
+_OTHER = re.compile(r"(?P<stem>.+?)\.(?P<part>(?:lora|oft|boft|ia3|vera|hra)_\w+)(?:\..*)?")
 KNOWN_PARTS = frozenset(part for _, part in _PARTS)
 # What stands before a layer's path, and the part of a checkpoint that it tells; "": none.
 _HEADS = {"base_model.model.": "", "module.": "", "_orig_mod.": "",
@@ -105,5 +107,8 @@ def _parsed(key: str) -> tuple[str, str, str]:
         match = pattern.fullmatch(key)
         if match is not None:
             return match["stem"], match.groupdict().get("adapter") or "", part
+    match = _OTHER.fullmatch(key)
+    if match is not None:
+        return match["stem"], "", match["part"]
     stem, _, part = key.rpartition(".")
     return stem, "", part

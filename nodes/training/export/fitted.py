@@ -83,7 +83,7 @@ def fit(layers: Sequence[FileLayer], configs: Configs, model: Any, clip: Any) ->
             continue
         parts = with_lengths(parts, target)
         if not _is_taken(target, parts):
-            why = f"ComfyUI has no technique of {', '.join(sorted(layer.parts))}"
+            why = f"of no technique that ComfyUI has ({', '.join(sorted(layer.parts))})"
             fitted.left_out.append(LeftOut(layer.name, layer.is_text, why))
             continue
         fitted.add(target, parts)
@@ -101,11 +101,11 @@ def _unreadable(layer: FileLayer) -> str | None:
     """
     unknown = sorted(set(layer.parts) - KNOWN_PARTS)
     if unknown:
-        return f"`{unknown[0]}` is no part of a LoRA that ComfyUI reads"
+        return f"with `{unknown[0]}`, which is no part of a LoRA that ComfyUI reads"
     if "lora_bias" in layer.parts and layer.rank is None:
-        return "a bias without its matrices"
+        return "with a bias and no matrices"
     if ("lora_down.weight" in layer.parts) != ("lora_up.weight" in layer.parts):
-        return "one of its two matrices is missing"
+        return "without one of the two matrices"
     return None
 
 

@@ -19,7 +19,6 @@ ROOT = PACK / "nodes"
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes": (
         ("errors", "sockets", "lettering", "brackets", "made_files"),
-        ("errors", "sockets", "lettering", "brackets", "made_files"),
         ("files", "decoding", "colour", "incoming", "texts"), ("images",),
         ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
         ("quality", "models"),

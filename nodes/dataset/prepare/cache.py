@@ -26,8 +26,8 @@ from ...tensors import (
 
 logger = logging.getLogger("likeness")
 
-# Raised when the same photo, caption and encoders begin to give other files (a changed face mask).
-FORMAT = 3
+# Raised when the same photo, caption and encoders begin to give other files (colours brought to sRGB).
+FORMAT = 4
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def find_file(given: str, folders: Sequence[Path], roots: Sequence[Path], kind: 
     if Path(name).suffix.lower() not in _SUFFIXES:
         name += ".safetensors"
     if Path(name).is_absolute():
-        path = Path(name).resolve()
-        if not any(root.resolve() in path.parents for root in roots):
+        path = Path(name)
+        if not runtime.is_inside(path, roots):
             places = ", ".join(str(root) for root in roots)
             raise LikenessError(f"{path} lies outside ComfyUI's folders; move it into one of "
                                 f"{places}.")

@@ -14,6 +14,7 @@ from ...errors import LikenessError
 from ..recipes.adapters import AdapterRecipe
 from ..recipes.base import Recipe
 from ..recipes.fields import BaseWeights, Loss, Optimizer, Precision, Schedule, Weighting
+from ..recipes.rates import check_rates
 from ..recipes.whole import DreamBoothRecipe, TextualInversionRecipe
 from .networks import network_arguments
 from .noise import noise_arguments
@@ -49,11 +50,16 @@ _OPTIMIZERS = {
     Optimizer.ADAMW: ("AdamW", ()), Optimizer.ADAMW_8BIT: ("AdamW8bit", ()),
     Optimizer.ADAFACTOR: ("Adafactor", ("relative_step=False", "scale_parameter=False",
                                         "warmup_init=False")),
-    Optimizer.PRODIGY: ("Prodigy", ("decouple=True",)), Optimizer.LION: ("Lion", ()),
+    # As this trainer makes it: without them the estimate starts late and Adam's own betas slow it.
+    Optimizer.PRODIGY: ("Prodigy", ("betas=(0.9, 0.99)", "use_bias_correction=True",
+                                    "safeguard_warmup=True")),
+    Optimizer.LION: ("Lion", ()),
     Optimizer.SCHEDULE_FREE: ("AdamWScheduleFree", ())}
 _LOSSES = {Loss.SQUARED: "l2", Loss.HUBER: "huber", Loss.SMOOTH_L1: "smooth_l1"}
 # Scripts of full fine-tuning that take class pictures but no weight for them.
 _FIXED_PRIOR = ("sdxl_train.py", "sd3_train.py", "flux_train.py")
+# Scripts that cannot keep the VAE in float32, and whether they save it with the model.
+_HALF_VAE = {"sd3_train.py": " and is saved so", "flux_train.py": ""}
 
 
 def script_of(architecture: Architecture, recipe: Recipe) -> str:
@@ -72,14 +78,16 @@ def script_of(architecture: Architecture, recipe: Recipe) -> str:
 
 
 def settings(architecture: Architecture, recipe: Recipe, trigger: str, class_noun: str,
-             class_photos: bool) -> Settings:
+             class_photos: bool, mean_weight: float = 1.0) -> Settings:
     """The script, its arguments, and what of the recipe has no counterpart.
 
     Args:
         class_photos: whether there are pictures of the class to train beside.
+        mean_weight: mean of the photos' masks as weights of the loss; 1: none.
 
     Raises:
-        LikenessError: sd-scripts have no script for this recipe.
+        LikenessError: sd-scripts have no script for this recipe, or its rates or layers are not
+            for the optimiser or the network.
     """
     made = Settings(script_of(architecture, recipe))
     _run(made, recipe)
@@ -87,7 +95,7 @@ def settings(architecture: Architecture, recipe: Recipe, trigger: str, class_nou
     _loss(made, recipe, architecture)
     noise_arguments(made, recipe, architecture.value)
     _memory(made, recipe, architecture)
-    _class(made, recipe, class_photos)
+    _class(made, recipe, class_photos, mean_weight)
     if isinstance(recipe, AdapterRecipe):
         network_arguments(made, recipe, architecture.value)
     elif isinstance(recipe, TextualInversionRecipe):
@@ -125,6 +133,7 @@ def _run(made: Settings, recipe: Recipe) -> None:
 
 
 def _optimizer(made: Settings, recipe: Recipe) -> None:
+    check_rates(recipe.optimizer, _rates(recipe))
     kind, options = _OPTIMIZERS[recipe.optimizer]
     options = [f"weight_decay={recipe.weight_decay!r}", *options]
     free = recipe.optimizer is Optimizer.SCHEDULE_FREE
@@ -140,6 +149,16 @@ def _optimizer(made: Settings, recipe: Recipe) -> None:
         "lr_scheduler": schedule, "lr_warmup_steps": 0 if free else recipe.warmup,
         "max_grad_norm": float(recipe.gradient_clip)}
     made.take("learning_rate", "optimizer", "weight_decay", "schedule", "warmup", "gradient_clip")
+
+
+def _rates(recipe: Recipe) -> list[float]:
+    """The learning rates of all that the script will teach."""
+    if isinstance(recipe, TextualInversionRecipe):
+        return [recipe.tokens.learning_rate]
+    rates = [recipe.learning_rate]
+    if getattr(recipe, "text_encoder", False):
+        rates.append(recipe.learning_rate * recipe.text_rate)
+    return [*rates, *(rate * getattr(recipe, "plus_ratio", 1.0) for rate in rates)]
 
 
 def _loss(made: Settings, recipe: Recipe, architecture: Architecture) -> None:
@@ -167,8 +186,12 @@ def _memory(made: Settings, recipe: Recipe, architecture: Architecture) -> None:
     full = recipe.precision is Precision.FLOAT32
     made.arguments["mixed_precision"] = "no" if full else "bf16"
     made.take("precision", "base_weights")
-    if architecture is Architecture.SDXL:
-        made.arguments["no_half_vae"] = True  # SDXL's own VAE overflows in half precision
+    if made.script not in _HALF_VAE:
+        # SDXL's own overflows in half precision, and DreamBooth would save a rounded one.
+        made.arguments["no_half_vae"] = True
+    elif not full:
+        made.lost["VAE"] = (f"{made.script} has no `no_half_vae`: the VAE is rounded to bfloat16"
+                            f"{_HALF_VAE[made.script]}; load the base model's own beside the result")
     if recipe.base_weights is not BaseWeights.AS_LOADED and isinstance(recipe, AdapterRecipe):
         made.arguments["fp8_base"] = True
         if recipe.base_weights is not BaseWeights.FP8:
@@ -179,14 +202,19 @@ def _memory(made: Settings, recipe: Recipe, architecture: Architecture) -> None:
                                   f"{made.script}")
 
 
-def _class(made: Settings, recipe: Recipe, class_photos: bool) -> None:
+def _class(made: Settings, recipe: Recipe, class_photos: bool, mean_weight: float) -> None:
     made.take("class_weight")
     if not class_photos:
         return
+    # They multiply a photo's loss by its mask, this trainer divides by the mask's mean too: the
+    # photos' loss there is smaller by that mean, and class pictures have no mask.
+    weight = recipe.class_weight * mean_weight
     if made.script not in _FIXED_PRIOR:
-        made.arguments["prior_loss_weight"] = float(recipe.class_weight)
-    elif recipe.class_weight != 1:
-        made.lose("class_weight", f"{made.script} weighs class pictures as the others")
+        made.arguments["prior_loss_weight"] = float(weight)
+    elif abs(weight - 1) > 0.01:
+        made.lose("class_weight", f"{made.script} has no weight for class pictures; beside the "
+                                  f"masked photos they weigh {1 / mean_weight:.2g} in the place of "
+                                  f"{recipe.class_weight:g}")
 
 
 def _words(made: Settings, recipe: TextualInversionRecipe, trigger: str, class_noun: str) -> None:

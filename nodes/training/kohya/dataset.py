@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ...errors import LikenessError
 from ...images import cut_region, reread_photo
@@ -68,6 +68,20 @@ class Dataset:
         """The largest step that every bucket's sides are multiples of."""
         sides = [side for item in self.training_set.items for side in item.bucket]
         return next((step for step in _STEPS if not any(side % step for side in sides)), None)
+
+    @property
+    def side(self) -> int:
+        """Side of the square, in whole steps, that no bucket's area exceeds."""
+        area = max(math.prod(item.bucket) for item in self.training_set.items)
+        return math.ceil(math.sqrt(area) / self.bucket_step) * self.bucket_step
+
+    @property
+    def mean_weight(self) -> float:
+        """Mean of the photos' alpha channels, each photo counting alike; 1 without masks."""
+        if self.background == 1:
+            return 1.0
+        return float(np.mean([np.asarray(_weights(item, self.background)).mean() / 255
+                              for item in self.training_set.items]))
 
     @property
     def captions(self) -> list[list[str]]:
@@ -157,7 +171,19 @@ def write_pictures(data: Dataset, folder: Path, on_item: Callable[[int], None]) 
 
 def _cut(photo: Photo, item: TrainingItem) -> Image.Image:
     source = Image.fromarray(reread_photo(photo.file, photo.name))
-    return cut_region(source, item.crop, item.bucket, item.turn)
+    if not _mirrored(photo, item):
+        return cut_region(source, item.crop, item.bucket, item.turn)
+    x0, y0, x1, y1 = item.crop  # of the mirrored photo, as is its turn
+    picture = cut_region(source, (photo.width - x1, y0, photo.width - x0, y1), item.bucket,
+                         -item.turn)
+    return ImageOps.mirror(picture)
+
+
+def _mirrored(photo: Photo, item: TrainingItem) -> bool:
+    """Whether an item is its photo's mirror image: the head's yaw then has the other sign."""
+    # Of zero too, which is why signs are compared and not numbers.
+    return photo.face is not None and (math.copysign(1, item.yaw)
+                                       != math.copysign(1, photo.face.pose.yaw))
 
 
 def _weights(item: TrainingItem, background: float) -> Image.Image:
@@ -184,8 +210,6 @@ def config(data: Dataset, folder: Path, batch_size: int, subset: dict[str, Any])
     """
     sides = [side for item in data.training_set.items for side in item.bucket]
     step = data.bucket_step
-    area = max(math.prod(item.bucket) for item in data.training_set.items)
-    side = math.ceil(math.sqrt(area) / step) * step
     dropout = {key: value for key, value in subset.items() if key == "caption_dropout_rate"}
     subsets = [{"image_dir": str(folder / "photos"), "num_repeats": data.repeats, **subset}]
     if data.class_pictures:
@@ -196,7 +220,7 @@ def config(data: Dataset, folder: Path, batch_size: int, subset: dict[str, Any])
         "general": {"caption_extension": ".txt", "shuffle_caption": False, "keep_tokens": 1,
                     "enable_wildcard": several, "flip_aug": False},
         "datasets": [{
-            "resolution": [side, side], "batch_size": batch_size, "enable_bucket": True,
+            "resolution": [data.side, data.side], "batch_size": batch_size, "enable_bucket": True,
             # Pictures no larger than the resolution then stay as they are.
             "bucket_no_upscale": True, "bucket_reso_steps": step,
             "min_bucket_reso": min(sides), "max_bucket_reso": max(sides), "subsets": subsets}],

@@ -17,6 +17,7 @@ from .dataset import Dataset, config, write_pictures
 from .settings import Settings
 
 _DATASET, _TRAIN, _README = "dataset.toml", "train.toml", "README.txt"
+_PRESET = "lycoris.toml"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def export(folder: Path, data: Dataset, recipe: Recipe, architecture: Architectu
         LikenessError: no script for this recipe, another folder of this name, or a full disk.
     """
     made = settings(architecture, recipe, data.subject.trigger, data.subject.class_noun,
-                    bool(data.class_pictures))
+                    bool(data.class_pictures), data.mean_weight)
     _complete(made, folder, data, architecture, base, seed)
     _refuse_foreign(folder)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
@@ -54,6 +55,8 @@ def export(folder: Path, data: Dataset, recipe: Recipe, architecture: Architectu
         (partial / _DATASET).write_text(toml.dumps(
             config(data, folder, recipe.batch_size, made.subset)), "utf-8")
         (partial / _TRAIN).write_text(toml.dumps(made.arguments), "utf-8")
+        if made.preset:
+            (partial / _PRESET).write_text(toml.dumps(made.preset), "utf-8")
         missing = [name for name in _NEEDED.get(architecture, ()) if name not in made.arguments]
         command = _command(made.script, folder, missing)
         (partial / _README).write_text(_readme(command, made, missing), "utf-8")
@@ -77,7 +80,11 @@ def _complete(made: Settings, folder: Path, data: Dataset, architecture: Archite
            if base.parts.get(name)},
         "dataset_config": str(folder / _DATASET),
         "output_dir": str(folder.with_name(f"{folder.name}-output")), "output_name": folder.name,
+        # Of these two the script only tells in the file that it saves.
+        "resolution": f"{data.side},{data.side}", "metadata_trigger_phrase": data.subject.trigger,
         "seed": seed % 2 ** 32, **made.arguments}
+    if made.preset:
+        made.arguments["network_args"].append(f"preset={folder / _PRESET}")
     if base.velocity and not architecture.flow:
         made.arguments["v_parameterization"] = True
     if architecture is Architecture.SDXL:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
+from ...errors import LikenessError
 from ..recipes.adapters import AdapterRecipe, OFTRecipe
 from ..recipes.fields import Target
+from .lycoris import VERSION, preset
 from .settings import Settings
 
 _MODULES = {"sd15": "networks.lora", "sdxl": "networks.lora", "sd3": "networks.lora_sd3",
             "flux": "networks.lora_flux"}
 LYCORIS = "lycoris.kohya"
 _ALGORITHMS = {"dora": "lora", "loha": "loha", "lokr": "lokr", "oft": "diag-oft"}
-_PRESETS = {Target.CROSS_ATTENTION: "attn-only", Target.ATTENTION: "attn-only",
-            Target.ATTENTION_FEED_FORWARD: "attn-mlp", Target.ALL_LINEAR: "full-lin"}
 # Parts of a transformer block whose rank can be told apart: attention, feed-forward, modulation.
 _PARTS = {"sd3": (("x_attn", "context_attn"), ("x_mlp", "context_mlp"), ("x_mod", "context_mod")),
           "flux": (("img_attn", "txt_attn", "single"), ("img_mlp", "txt_mlp"),
@@ -45,13 +45,20 @@ def lycoris_arguments(recipe: AdapterRecipe) -> dict[str, str]:
 
 
 def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) -> None:
-    """Add the arguments of an adapter."""
+    """Add the arguments of an adapter.
+
+    Raises:
+        LikenessError: the network has no layers of the recipe's preset.
+    """
+    if recipe.target is Target.CROSS_ATTENTION and architecture in _PARTS:
+        raise LikenessError(f"A {architecture} model has no layers of the preset "
+                            f"`{recipe.target.value}`; choose `{Target.ATTENTION.value}`.")
     own = is_plain(recipe)
     rank, alpha = size(recipe)
     made.arguments |= {
         "network_module": _MODULES[architecture] if own else LYCORIS,
         "network_dim": rank, "network_alpha": alpha}
-    options = _own_options(made, recipe, architecture) if own else _lycoris_options(made, recipe)
+    options = (_own_options if own else _lycoris_options)(made, recipe, architecture)
     if recipe.rank_dropout > 0:
         options.append(f"rank_dropout={recipe.rank_dropout!r}")
     if getattr(recipe, "plus_ratio", 1.0) != 1.0:
@@ -65,6 +72,8 @@ def network_arguments(made: Settings, recipe: AdapterRecipe, architecture: str) 
         made.arguments["network_train_unet_only"] = True
     made.take("rank", "alpha", "rank_stabilised", "target", "rank_dropout", "text_encoder",
               "text_rate", "plus_ratio", "factor", "block_size")
+    if recipe.text_encoder and architecture in _PARTS:
+        made.lose("text_encoder", "the CLIP encoders learn, T5 does not")
     if recipe.tokens is not None:
         made.lose("tokens", "new words and adapters do not learn in one run there; train the word "
                             "with a textual inversion recipe first")
@@ -98,14 +107,11 @@ def _part_ranks(made: Settings, recipe: AdapterRecipe, architecture: str) -> lis
     return [f"{part}_dim={rank}" for part, rank in ranks.items()]
 
 
-def _lycoris_options(made: Settings, recipe: AdapterRecipe) -> list[str]:
-    made.lose("method", "sd-scripts need LyCORIS for it: pip install lycoris-lora in their "
-                        "environment")
-    preset = _PRESETS.get(recipe.target, "full")
-    options = [f"{name}={value}" for name, value in lycoris_arguments(recipe).items()]
-    options.insert(1, f"preset={preset}")
-    made.lose("target", f"LyCORIS' preset `{preset}` stands for it")
+def _lycoris_options(made: Settings, recipe: AdapterRecipe, architecture: str) -> list[str]:
+    made.lose("method", f"sd-scripts need LyCORIS for it, tried with {VERSION}: pip install "
+                        f"lycoris-lora=={VERSION} in their environment")
+    made.preset = preset(recipe, architecture)
     if isinstance(recipe, OFTRecipe) and recipe.constraint > 0:
         made.lose("constraint", "LyCORIS multiplies its own by each layer's outputs and its files "
                                 "do not say so, so ComfyUI would load them otherwise")
-    return options
+    return [f"{name}={value}" for name, value in lycoris_arguments(recipe).items()]

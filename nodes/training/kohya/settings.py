@@ -13,6 +13,7 @@ class Settings:
     script: str
     arguments: dict[str, Any] = field(default_factory=dict)
     subset: dict[str, Any] = field(default_factory=dict)  # of the data set's file
+    preset: dict[str, Any] | None = None  # LyCORIS' file of the layers that learn
     lost: dict[str, str] = field(default_factory=dict)  # recipe field -> why, or what is done
     handled: set[str] = field(default_factory=set)
 

@@ -18,6 +18,7 @@ from torch import nn
 from ...errors import LikenessError
 from ..recipes.base import Recipe
 from ..recipes.fields import Optimizer, Schedule
+from ..recipes.rates import check_rates
 
 # Tensors below this size keep 32-bit states (bitsandbytes' `min_8bit_size`); larger ones have one
 # pair of float32 scales per block.
@@ -197,14 +198,7 @@ def _prodigy(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimi
 
     Betas, bias correction and safeguarded warm-up as its authors advise for diffusion models.
     """
-    rates = {group["lr"] for group in groups}
-    if min(rates) < 0.1:
-        raise LikenessError("The optimiser `prodigy` finds the learning rate itself; set "
-                            f"`learning_rate` to 1, got {min(rates):g}.")
-    if len(rates) > 1:
-        raise LikenessError("The optimiser `prodigy` finds one learning rate for all that learns; "
-                            "set the ratios between rates (`plus_ratio`, `text_rate`) and the "
-                            "token's rate to 1.")
+    check_rates(Optimizer.PRODIGY, [group["lr"] for group in groups])
     prodigyopt = _package(Optimizer.PRODIGY, "prodigyopt", "prodigyopt")
     return prodigyopt.Prodigy(groups, betas=(0.9, 0.99), use_bias_correction=True,
                               safeguard_warmup=True)

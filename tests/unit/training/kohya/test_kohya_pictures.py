@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import training_models
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import turned
-from likeness.nodes.sockets import Photo, Subject
+from likeness.nodes.faces.detect import find_face
+from likeness.nodes.images import read_photo, turned
+from likeness.nodes.sockets import Photo, Subject, TrainingItem, TrainingSet
+from likeness.nodes.tensors import write_latent
 from likeness.nodes.training.kohya.arguments import Architecture
 from likeness.nodes.training.kohya.dataset import ClassPicture, Dataset, class_pictures
 from likeness.nodes.training.kohya.folder import Base, export
-from likeness.nodes.training.recipes.adapters import LoRARecipe
-from PIL import Image
+from likeness.nodes.training.recipes.adapters import LoKrRecipe, LoRARecipe
+from PIL import Image, ImageOps
 
 tomllib = pytest.importorskip("tomllib")
 
@@ -61,6 +64,67 @@ def test_a_photo_that_was_levelled_is_cut_level(tmp_path, photos):
                                  crop[1] + rows * 800 / item.bucket[1]), -1)
     source = turned(level.reshape(-1, 2), -20.0, (WIDTH / 2, HEIGHT / 2)).reshape(level.shape)
     assert np.abs(found - 255 * source / (WIDTH, HEIGHT)).max() < 3
+
+
+def test_a_mirrored_photo_is_cut_where_its_mask_lies(tmp_path, assets):
+    file = assets / "obama.jpg"
+    pixels = read_photo(file)
+    photo = Photo(file, file.name, "a" * 64, pixels.shape[1], pixels.shape[0],
+                  face=find_face(pixels))
+    # A face beside the middle, tilted, and of a head that looks straight ahead to the last bit.
+    made = []
+    for yaw, turn in ((photo.face.pose.yaw, 5.0), (0.0, 0.0)):
+        pose = dataclasses.replace(photo.face.pose, yaw=yaw)
+        seen = dataclasses.replace(photo, face=dataclasses.replace(photo.face, pose=pose))
+        box = (0.0, 0.0, 0.7 * photo.width, 0.7 * photo.height)
+        mirrored = (photo.width - box[2], box[1], photo.width - box[0], box[3])
+        plain = TrainingItem(file.name, "a" * 64, "x", (256, 256), (photo.width, photo.height),
+                             box, Path(), "", yaw=yaw, turn=turn)
+        made.append((seen, plain, dataclasses.replace(plain, crop=mirrored, yaw=-yaw, turn=-turn)))
+    for number, (seen, *items) in enumerate(made):
+        latents = [dataclasses.replace(item, latent_file=tmp_path / f"{number}{place}.safetensors")
+                   for place, item in enumerate(items)]
+        mask = torch.zeros(32, 32)
+        mask[4:20, 3:15] = 1
+        write_latent(latents[0].latent_file, torch.zeros(4, 32, 32), mask)
+        write_latent(latents[1].latent_file, torch.zeros(4, 32, 32), mask.flip(-1))
+        subject = Subject("Ann", "ohwx", "man", (seen,), (), {}, {}, np.zeros((478, 3)))
+        training_set = TrainingSet(tuple(latents), {}, tmp_path, "k", "Ann", "ohwx")
+        _export(tmp_path / f"out{number}", (training_set, subject), LoRARecipe(background=0.2))
+        first, second = (Image.open(tmp_path / f"out{number}" / "photos" / f"000{place}.png")
+                         for place in (1, 2))
+        assert np.abs(np.subtract(ImageOps.mirror(first), second, dtype=np.int32)).max() <= 2
+        assert np.abs(np.subtract(first, second, dtype=np.int32)).mean() > 10
+
+
+def test_the_weight_of_class_pictures_is_the_mean_of_the_masks_that_were_written(tmp_path, photos):
+    picture = ClassPicture(photos[1].references[0].file, "a photo of a woman")
+    *_, arguments = _export(tmp_path / "out", photos, LoRARecipe(background=0.2, class_weight=0.8),
+                            pictures=[picture])
+    means = []
+    for number in (1, 2):
+        with Image.open(tmp_path / "out" / "photos" / f"000{number}.png") as written:
+            means.append(np.asarray(written.getchannel("A")).mean() / 255)
+    assert arguments["prior_loss_weight"] == pytest.approx(0.8 * np.mean(means))
+    assert arguments["prior_loss_weight"] < 0.3
+    *_, plain = _export(tmp_path / "plain", photos, LoRARecipe(background=1.0, class_weight=0.8),
+                        pictures=[picture])
+    assert plain["prior_loss_weight"] == 0.8
+
+
+def test_a_file_that_they_save_will_tell_its_trigger_and_resolution(tmp_path, photos):
+    _, found, arguments = _export(tmp_path / "out", photos)
+    assert arguments["metadata_trigger_phrase"] == "ohwx"
+    assert arguments["resolution"] == ",".join(map(str, found["resolution"])) == "256,256"
+
+
+def test_lycoris_is_told_its_layers_in_a_file_of_their_names(tmp_path, photos):
+    *_, arguments = _export(tmp_path / "out", photos, LoKrRecipe(factor=4))
+    assert arguments["network_args"][-1] == f"preset={tmp_path / 'out' / 'lycoris.toml'}"
+    told = tomllib.loads((tmp_path / "out" / "lycoris.toml").read_text("utf-8"))
+    assert told["unet_target_module"] == told["text_encoder_target_name"] == []
+    _export(tmp_path / "plain", photos)
+    assert not (tmp_path / "plain" / "lycoris.toml").exists()
 
 
 def test_weights_do_not_run_into_the_cells_beside(tmp_path, photos):

@@ -24,7 +24,7 @@ RECIPES = (LoRARecipe, QLoRARecipe, DoRARecipe, LoHaRecipe, LoKrRecipe, OFTRecip
            DreamBoothRecipe, TextualInversionRecipe)
 # Another value than the default of every field that a recipe may have.
 OTHERS = {
-    "steps": 7, "learning_rate": 3e-4, "batch_size": 2, "accumulate": 3, "optimizer": "prodigy",
+    "steps": 7, "learning_rate": 3e-4, "batch_size": 2, "accumulate": 3, "optimizer": "lion",
     "weight_decay": 0.02, "schedule": "cosine", "warmup": 3, "gradient_clip": 0.5, "ema": 0.9,
     "background": 0.5, "caption_dropout": 0.2, "balance_poses": False, "timesteps": "mode",
     "logit_mean": 0.5, "logit_std": 0.7, "shift": 2.0, "shift_by_resolution": True,
@@ -98,7 +98,8 @@ def test_no_changed_field_is_dropped_in_silence(architecture, kind):
         if name not in {field.name for field in dataclasses.fields(kind)} or name in bound:
             continue
         made = _made(architecture, dataclasses.replace(base, **{name: value}))
-        changed = (made.arguments, made.subset) != (plain.arguments, plain.subset)
+        changed = (made.arguments, made.subset, made.preset) != (
+            plain.arguments, plain.subset, plain.preset)
         assert changed or name in made.lost, name
 
 

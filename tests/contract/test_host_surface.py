@@ -57,6 +57,7 @@ SURFACE: dict[str, tuple[str, ...]] = {
     "comfy.samplers.KSampler.SCHEDULERS": (),
     "comfy.sd.load_checkpoint_guess_config": ("output_vae", "output_clip"),
     "comfy.sd.save_checkpoint": ("clip", "vae", "metadata"),
+    "comfy.sd1_clip": (),
     "comfy.supported_models.SD15": (),
     "comfy.supported_models.SD20": (),
     "comfy.utils.ProgressBar": (),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import comfy.sd1_clip
 from comfy_api.latest import io, ui
 
 from ... import runtime
 from ...images import to_image
 from ...schema import PhotoSetType, SubjectType, schema
 from . import subject as subjects
+from .trigger import trigger_warnings
 
 
 class LikenessSubject(io.ComfyNode):
@@ -49,7 +52,7 @@ class LikenessSubject(io.ComfyNode):
                 io.Image.Output(display_name="sheet", tooltip="The reference and held-out photos."),
                 io.String.Output(display_name="report",
                                  tooltip="JSON: words, files of both parts, similarity of each "
-                                         "photo to the others."),
+                                         "photo to the others, and warnings about the trigger."),
             ])
 
     @classmethod
@@ -58,9 +61,16 @@ class LikenessSubject(io.ComfyNode):
         usable = subjects.usable_photos(photos, include_unsure)
         subject = subjects.make_subject(photos, settings, runtime.progress_callback(len(usable)))
         sheet = to_image(subjects.subject_sheet(subject))
-        text = json.dumps(subjects.report(subject, settings), indent=1)
+        warnings = trigger_warnings(subject.trigger, _clip_vocabulary())
+        text = json.dumps({**subjects.report(subject, settings), "warnings": warnings}, indent=1)
         shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(subject, sheet, text, ui=shown)
+
+
+def _clip_vocabulary() -> dict[str, int]:
+    """The tokens of every CLIP, which lie with the host's code and need no model."""
+    path = Path(comfy.sd1_clip.__file__).with_name("sd1_tokenizer") / "vocab.json"
+    return json.loads(path.read_text("utf-8"))
 
 
 NODES: list[type[io.ComfyNode]] = [LikenessSubject]

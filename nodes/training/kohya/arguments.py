@@ -191,7 +191,7 @@ def _memory(made: Settings, recipe: Recipe, architecture: Architecture) -> None:
         made.arguments["no_half_vae"] = True
     elif not full:
         made.lost["VAE"] = (f"{made.script} has no `no_half_vae`: the VAE is rounded to bfloat16"
-                            f"{_HALF_VAE[made.script]}; load the base model's own beside the result")
+                            f"{_HALF_VAE[made.script]}; take the base model's own")
     if recipe.base_weights is not BaseWeights.AS_LOADED and isinstance(recipe, AdapterRecipe):
         made.arguments["fp8_base"] = True
         if recipe.base_weights is not BaseWeights.FP8:

@@ -26,7 +26,7 @@ from ...tensors import (
 
 logger = logging.getLogger("likeness")
 
-# Raised when the same photo, caption and encoders begin to give other files (colours brought to sRGB).
+# Raised when the same photo, caption and encoders begin to give other files (managed colours).
 FORMAT = 4
 
 

@@ -17,8 +17,7 @@ from .problems import Problem
 from .queue import LOG, Request, run_queue
 
 DEFAULT_PORT = 8188
-# All tests run in two processes; those of one file, and those of the one server, in the same.
-_PROCESSES = ("-n", "2", "--dist", "loadgroup")
+_PROCESSES = ("-n", "2", "--dist", "loadscope")  # tests/conftest.py says which go together
 
 
 def _parser() -> argparse.ArgumentParser:

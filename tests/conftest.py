@@ -40,12 +40,17 @@ def _load_pack() -> None:
 _load_pack()
 
 
-@pytest.hookimpl(tryfirst=True)  # before what reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a server, or a file's fixtures, in one process where several run."""
-    for item in items:
-        within = item.path.relative_to(ROOT / "tests").parts
-        item.add_marker(pytest.mark.xdist_group("host" if within[0] == "host" else within[-1]))
+@pytest.hookimpl(optionalhook=True)  # of xdist, where several processes run
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep the tests of one file, and those that share the one server, in the same process."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "host" if file.startswith("tests/host/") else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="module", autouse=True)

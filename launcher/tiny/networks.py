@@ -70,7 +70,7 @@ _KNOWN: Mapping[str, Network] = {
         "axes_dim": [8, 8, 8, 8], "theta": 2000, "patch_size": 1, "qkv_bias": False,
         "guidance_embed": True, "vec_in_dim": None, "global_modulation": True,
         "mlp_silu_act": True, "ops_bias": False, "default_ref_method": "index",
-        "ref_index_scale": 10.0, "txt_ids_dims": [3]}, channels=128),
+        "ref_index_scale": 10.0, "txt_ids_dims": [3]}, pooled=64, channels=128),
     "cosmos_predict2": Network("CosmosT2IPredict2", {**_COSMOS, "crossattn_emb_channels": 64},
                                frames=1),
     "omnigen2": Network("Omnigen2", {**_OMNIGEN, "text_feat_dim": 64}, masked=True),

@@ -21,7 +21,7 @@ from out_of_place import Truth, make_truth
 from torch.utils.checkpoint import checkpoint
 
 TOLERANCE = 5e-5
-# Networks of the host that add to what autograd may have saved.
+# Networks that add to what autograd may have saved, some of them on newer hosts alone.
 IN_PLACE = {"flux", "flux2", "chroma", "omnigen2", "boogu", "krea2"}
 # Leaves frozen layers between the adapted ones; with all layers adapted there are none.
 BETWEEN = "attention"
@@ -102,7 +102,8 @@ def test_gradients_equal_plain_autograd_out_of_place(name, checkpointing, tmp_pa
     loss, ours = case.gradients()
     truth = case.truth()
     _assert_equal(ours, truth.gradients)
-    assert bool(truth.replaced) == (name in IN_PLACE)
+    assert truth.replaced == 0 or name in IN_PLACE
+    assert truth.replaced or name not in ("flux", "flux2", "chroma")
     assert loss == pytest.approx(truth.loss(out_of_place=True).item(), rel=TOLERANCE)
 
 

@@ -19,7 +19,7 @@ ROOT = PACK / "nodes"
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes": (
         ("errors", "sockets", "lettering", "brackets", "made_files"),
-        ("files", "decoding", "colour", "incoming", "texts"), ("images",),
+        ("files", "decoding", "colour", "incoming", "texts"), ("images", "photo_files"),
         ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
         ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),

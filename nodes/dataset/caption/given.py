@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ...errors import LikenessError
+from ...photo_files import captions_of
 from ...sockets import Photo, Subject
 from ...texts import read_text
 from .wildcards import word_for_word
@@ -57,22 +58,18 @@ def typed_captions(text: str, subject: Subject) -> GivenCaptions:
 
 
 def side_car_captions(photos: Iterable[Photo]) -> GivenCaptions:
-    """Read `photo.txt` beside each `photo.jpg` that has one; each of its lines is a caption.
+    """Read `photo.txt` or `photo.caption` beside each `photo.jpg`; each line is a caption.
 
     Raises:
         LikenessError: a text file is empty, unreadable or not UTF-8.
     """
     texts = {}
     for photo in photos:
-        path = photo.file.with_suffix(".txt")
-        try:
-            text = read_text(path)
-        except FileNotFoundError:
-            continue
-        if not text.strip():
-            raise LikenessError(f"The caption file {path.name} is empty; write a caption into it "
-                                "or delete it.")
-        texts[photo.name] = text
+        for path in captions_of(photo.file)[:1]:
+            texts[photo.name] = read_text(path)
+            if not texts[photo.name].strip():
+                raise LikenessError(f"The caption file {path.name} is empty; write a caption into "
+                                    "it or delete it.")
     return GivenCaptions(MappingProxyType(texts))
 
 

@@ -49,9 +49,9 @@ class LikenessCaptionPhotos(io.ComfyNode):
                                        "the class (a man, the person), else in front; always in "
                                        "front; or nowhere, which is warned about."),
                 io.Boolean.Input("side_cars", default=False,
-                                 tooltip="Take captions from photo.txt beside photo.jpg where such "
-                                         "a file lies; each line is one caption. A connected "
-                                         "captioner comes first."),
+                                 tooltip="Take captions from photo.txt or photo.caption beside "
+                                         "photo.jpg where such a file lies; each line is one "
+                                         "caption. A connected captioner comes first."),
                 io.Combo.Input("existing", options=list(EXISTING), default=EXISTING[0],
                                tooltip="What becomes of captions that the photos carry already, "
                                        "from Load Photos: keep them unless a captioner or a text "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .load import LABELS, natural_key, photos_below
-from .side_files import CAPTIONS, MASK_FOLDER, side_files
+from ...photo_files import CAPTIONS, LABELS, natural_key
+from .load import photos_below
+from .side_files import MASK_FOLDER, side_files
 
 _OTHERS = {"verdicts.txt", "likeness.json", "thumbs.db", "desktop.ini"}  # read, or no one's work
 _RAW = {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"}

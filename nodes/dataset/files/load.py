@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...decoding import RefusedError, is_photo
+from ...decoding import RefusedError
 from ...errors import LikenessError
 from ...images import read_picture
+from ...photo_files import natural_key, photos_in
 from ...sockets import Photo, PhotoSet, Reason, Verdict
-
-# OneTrainer's masks and conditioning pictures, which lie among the photos.
-LABELS = ("-masklabel", "-condlabel")
-
-
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key under which IMG_9 comes before IMG_10."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts if part)
 
 
 def list_photos(folder: Path, label: str) -> list[Path]:
@@ -51,13 +42,6 @@ def list_photos(folder: Path, label: str) -> list[Path]:
     kinds = ", ".join(sorted({path.suffix.lower() or "no extension" for path in files}))
     raise LikenessError(f"The folder `{label}` holds no photo, only files of type {kinds}; put in "
                         "jpg, png, webp, bmp, tif, heic, avif or gif files.")
-
-
-def photos_in(folder: Path) -> list[Path]:
-    """The photo files right inside a folder that is there, in natural order."""
-    found = (path for path in folder.iterdir()
-             if path.name[0] != "." and not path.stem.endswith(LABELS) and is_photo(path))
-    return sorted(found, key=lambda path: (natural_key(path.stem), path.name))
 
 
 def photos_below(folder: Path) -> dict[str, int]:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ...errors import LikenessError
 from ...files import on_disk
+from ...photo_files import LABELS, captions_of, natural_key, photos_in
 from ...sockets import Photo
-from .load import LABELS, natural_key, photos_in
+from ...texts import read_text
 
 MASK_FOLDER = "masks"
-CAPTIONS = (".txt", ".caption")  # the latter is what sd-scripts reads unless it is told otherwise
 _KOHYA = re.compile(r"\d+_.+")  # <repeats>_<words>
 _MASK_KINDS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -36,15 +37,6 @@ def side_files(photos: Iterable[Path]) -> list[Path]:
     return found
 
 
-def captions_of(path: Path) -> list[Path]:
-    """The caption files beside a photo; the first one holds."""
-    found = []
-    for kind in CAPTIONS:
-        forms = (on_disk(path.with_suffix(form)) for form in (kind, kind.upper()))
-        found += [file for file in forms if file.is_file()][:1]
-    return found
-
-
 def mask_of(path: Path) -> Path | None:
     """The mask of a photo: the same stem in `masks`, or OneTrainer's with `-masklabel` behind it.
 
@@ -64,10 +56,10 @@ def with_side_files(photo: Photo) -> tuple[Photo, str]:
     text, notes, captions = "", [], captions_of(photo.file)
     for side in captions[:1]:
         try:
-            text = side.read_text(encoding="utf-8-sig").strip()
+            text = read_text(side).strip()
             notes += [] if text else [f"{side.name} is empty; the photo has no caption."]
-        except (OSError, UnicodeDecodeError) as err:
-            notes.append(f"{side.name} is no UTF-8 text and was left out ({err}).")
+        except LikenessError as err:
+            notes.append(f"The caption was left out: {err}")
     notes += [f"{other.name} was left out, because {captions[0].name} is there, too."
               for other in captions[1:]]
     return replace(photo, caption=text, mask=mask_of(photo.file)), " ".join(notes)

@@ -58,11 +58,11 @@ class LikenessPrepareTraining(io.ComfyNode):
                                         "work here too. Empty: the photo's own caption (from "
                                         "Caption Photos or Load Photos), else the template."),
                 io.Boolean.Input("caption_files", default=False, optional=True,
-                                 tooltip="Take captions from photo.txt beside photo.jpg where such "
-                                         "a file lies; switch it on for folders captioned by other "
-                                         "tools. What stands in `captions` comes first, then these "
-                                         "files, then the photo's own caption, then the "
-                                         "template."),
+                                 tooltip="Take captions from photo.txt or photo.caption beside "
+                                         "photo.jpg where such a file lies; switch it on for "
+                                         "folders captioned by other tools. What stands in "
+                                         "`captions` comes first, then these files, then the "
+                                         "photo's own caption, then the template."),
                 io.Int.Input("shuffle", default=0, min=0, max=16, optional=True,
                              tooltip="How many other orders of each caption's comma separated "
                                      "parts are encoded too. 0 is off; 2 to 4 keep the model from "

@@ -12,11 +12,12 @@ from comfy_api.latest import io, ui
 from ... import runtime
 from ...errors import LikenessError
 from ...images import told_of_reading
+from ...photo_files import photos_in
 from ...schema import PhotoSetType, schema
 from ...sockets import Photo, PhotoSet
 from ..curate.overrides import FILE as VERDICTS
 from ..files.left_out import left_out
-from ..files.load import fingerprint, list_photos, photos_in, read_photos
+from ..files.load import fingerprint, list_photos, read_photos
 from ..files.side_files import kohya_photos, side_files, with_side_files
 from .reading import LoadedSet, is_saved, read_saved, set_files
 

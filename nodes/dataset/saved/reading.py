@@ -12,10 +12,11 @@ from typing import Any
 
 from ...errors import LikenessError
 from ...files import on_disk
+from ...photo_files import captions_of, natural_key, photos_in
 from ...sockets import Photo, PhotoSet
-from ..files.load import natural_key, photos_in, read_record
+from ...texts import read_text
+from ..files.load import read_record
 from ..files.record import from_entry
-from ..files.side_files import captions_of
 from .save import FORMAT, RECORD, REST_FOLDER
 
 
@@ -138,13 +139,7 @@ def _caption(path: Path, photo: Photo) -> tuple[str, str]:
 
 def _side_text(path: Path) -> str | None:
     side = next(iter(captions_of(path)), None)
-    if side is None:
-        return None
-    try:
-        return side.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as err:
-        raise LikenessError(f"The caption file {side.name} cannot be read as UTF-8 text ({err}); "
-                            "save it again or delete it.") from err
+    return None if side is None else read_text(side).strip()
 
 
 def _additions(folder: Path, training: str, known: set[Path]) -> list[Path]:

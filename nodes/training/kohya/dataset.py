@@ -13,8 +13,10 @@ from PIL import Image, ImageOps
 
 from ...errors import LikenessError
 from ...images import cut_region, reread_photo
+from ...photo_files import captions_of, photos_in
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent
+from ...texts import read_text
 
 # A bucket's sides are multiples of it; some scripts insist on the first, none goes below the last.
 _STEPS = (64, 32)
@@ -108,7 +110,7 @@ def class_pictures(class_set: TrainingSet | None, folder: Path | None,
     In a folder each picture's caption is the text file of its name, or `a photo of a <class>`.
 
     Raises:
-        LikenessError: both or missing pictures.
+        LikenessError: both, missing pictures, or a caption that is no text.
     """
     if class_set is not None and folder is not None:
         raise LikenessError("`class_set` and `class_folder` are both given; disconnect one.")
@@ -121,9 +123,7 @@ def class_pictures(class_set: TrainingSet | None, folder: Path | None,
         return tuple(found)
     if folder is None:
         return ()
-    kinds = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in kinds) if (
-        folder.is_dir()) else []
+    files = photos_in(folder) if folder.is_dir() else []
     if not files:
         raise LikenessError(f"`class_folder` {folder} holds no pictures; give a folder of PNG, "
                             "JPEG or WebP files.")
@@ -139,8 +139,8 @@ def _beside(item: TrainingItem) -> Path:
 
 
 def _caption(picture: Path, class_noun: str) -> str:
-    text = picture.with_suffix(".txt")
-    return text.read_text("utf-8").strip() if text.is_file() else f"a photo of a {class_noun}"
+    beside = captions_of(picture)
+    return read_text(beside[0]).strip() if beside else f"a photo of a {class_noun}"
 
 
 def write_pictures(data: Dataset, folder: Path, on_item: Callable[[int], None]) -> None:

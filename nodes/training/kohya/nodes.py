@@ -69,7 +69,7 @@ class ExportKohyaNode(io.ComfyNode):
                 io.String.Input("class_folder", default="", optional=True,
                                 tooltip="A folder of pictures of others of the class below "
                                         "ComfyUI's input folder, in place of a class set. "
-                                        "Captions are .txt files beside them."),
+                                        "Captions are .txt or .caption files beside them."),
                 *(io.String.Input(name, default="", optional=True, tooltip=tip)
                   for name, tip in (
                       ("clip_l", "CLIP-L's file, by name or path. FLUX needs it; SD3 only when "

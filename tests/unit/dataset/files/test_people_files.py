@@ -61,6 +61,17 @@ def test_captions_of_either_ending_are_taken(people):
     assert not any(photo.caption for photo in plain.values()) and report["left_out"] == {}
 
 
+def test_a_caption_is_read_as_all_texts_are_and_noted_when_it_is_none(people):
+    picture(people / "a.jpg")
+    picture(people / "b.jpg")
+    (people / "a.txt").write_text("ohwx man\n", encoding="utf-16")
+    (people / "b.caption").write_bytes("ohwx man, caf\u00e9".encode("cp1252"))
+    photos, report = load()
+    assert [photo.caption for photo in photos.values()] == ["ohwx man", ""]
+    notes = {entry["name"]: entry["note"] for entry in report["photos"]}
+    assert "The caption was left out: b.caption is no UTF-8 text (line 1" in notes["b.jpg"]
+
+
 def test_masks_of_onetrainer_are_masks_and_no_photos(people):
     picture(people / "a.jpg")
     Image.new("L", (32, 24), 255).save(people / "a-masklabel.png")

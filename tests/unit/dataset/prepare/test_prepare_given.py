@@ -73,6 +73,14 @@ def test_text_files_beside_photos_are_read_and_typed_captions_come_first(subject
     assert both.texts == {"one.jpg": "typed", "sub/two.jpg": found.texts["sub/two.jpg"]}
 
 
+def test_captions_in_the_files_that_sd_scripts_read_by_default_are_read_too(subject):
+    photo = subject.references[0]
+    photo.file.with_suffix(".caption").write_text("as sd-scripts name it")
+    assert side_car_captions([photo]).texts == {photo.name: "as sd-scripts name it"}
+    photo.file.with_suffix(".txt").write_text("comes first")
+    assert side_car_captions([photo]).texts == {photo.name: "comes first"}
+
+
 @pytest.mark.parametrize("content,match", [(b" \n", "one.txt is empty"),
                                            (b"\xff\xfe\x00", "one.txt is no UTF-16 text")])
 def test_a_text_file_without_text_is_named(content, match, subject):

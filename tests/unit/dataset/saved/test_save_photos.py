@@ -179,6 +179,17 @@ def test_edits_by_hand_are_taken_up_and_told(judged, tmp_path):
     assert sorted(loaded.notes) == ["10_ohwx man/new.jpg", "obama.jpg", "obama3.jpg"]
 
 
+def test_edited_captions_are_read_as_all_texts_are(judged, tmp_path):
+    place = _saved(judged, tmp_path)
+    file = place / "10_ohwx man" / "obama.txt"
+    file.write_text("ohwx man, edited\r\n", encoding="utf-16", newline="")
+    photos = {photo.name: photo for photo in _load(place).photos.photos}
+    assert photos["obama.jpg"].caption == "ohwx man, edited"
+    file.write_bytes("ohwx man in a caf\u00e9".encode("cp1252"))
+    with pytest.raises(LikenessError, match="obama.txt is no UTF-8 text .line 1 .* save it as"):
+        _load(place)
+
+
 @pytest.mark.parametrize(("change", "words"), [
     (lambda data: data["photos"][1].pop("sha256"), "cannot be read .photo 2"),
     (lambda data: data["photos"][1].update(file="../../secret.jpg"), "lies outside the set"),

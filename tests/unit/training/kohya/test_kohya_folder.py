@@ -139,6 +139,28 @@ def test_class_pictures_are_a_subset_of_their_own(tmp_path, training_set, subjec
     assert captions == ["a photo of a woman\n", "a painting of a woman\n", "a photo of a woman\n"]
 
 
+def test_class_pictures_are_known_by_what_they_hold(others):
+    others.joinpath("0.png").rename(others / "0.jfif")
+    others.joinpath("2.png").rename(others / "2")
+    Image.new("L", (64, 64)).save(others / "1-masklabel.png")
+    (others / "notes.md").write_text("no picture")
+    found = class_pictures(None, others, "woman")
+    assert [picture.file.name for picture in found] == ["0.jfif", "1.png", "2"]
+
+
+@pytest.mark.parametrize(("name", "encoding"), [
+    ("0.txt", "utf-8-sig"), ("0.caption", "utf-8"), ("0.TXT", "utf-16")])
+def test_a_class_caption_is_read_as_everywhere_else(name, encoding, others):
+    (others / name).write_text("a caf\u00e9 owner\n", encoding=encoding)
+    assert class_pictures(None, others, "woman")[0].caption == "a caf\u00e9 owner"
+
+
+def test_a_class_caption_of_an_unknown_encoding_is_refused_in_one_sentence(others):
+    (others / "0.caption").write_bytes("a caf\u00e9 owner".encode("cp1252"))
+    with pytest.raises(LikenessError, match="0.caption is no UTF-8 text .* save it as UTF-8"):
+        class_pictures(None, others, "woman")
+
+
 def test_a_class_set_gives_its_pictures(tmp_path, training_set):
     for item in training_set.items:
         name = item.latent_file.name.removesuffix(".safetensors")

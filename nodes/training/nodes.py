@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .export.nodes import NODES as APPLY
+from .apply.nodes import NODES as APPLY
 from .kohya.nodes import NODES as KOHYA
 from .pictures.class_nodes import NODES as CLASS_PHOTOS
 from .recipes.option_nodes import NODES as OPTIONS

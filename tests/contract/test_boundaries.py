@@ -31,8 +31,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("nodes",)),
     "nodes/training": (
         ("parametrisation",), ("recipes",), ("frozen", "kohya"), ("samples",), ("adapters",),
-        ("text",), ("start", "objective"), ("steps",), ("export",), ("pictures",), ("watch",),
-        ("run",), ("nodes",)),
+        ("text",), ("start", "objective"), ("steps",), ("export",), ("apply",),
+        ("pictures",), ("watch",), ("run",), ("nodes",)),
     "launcher": (
         ("problems", "console", "checkpoints"), ("client",), ("hosts",), ("tiny",), ("makers",),
         ("queue",), ("demo",), ("command_line",)),
@@ -44,9 +44,9 @@ HOST = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server",
 HOST_LOGIC = {
     "identity/inject.py",
     *(f"training/{name}.py" for name in (
-        "adapters/attach", "adapters/group", "export/applied_file", "export/checkpoint",
-        "export/diffusers", "export/fitted", "export/host_places", "export/keys", "export/lora",
-        "export/scales", "export/trained", "frozen/attention", "frozen/beside", "frozen/carried",
+        "adapters/attach", "adapters/group", "apply/applied_file", "export/checkpoint",
+        "export/diffusers", "apply/fitted", "apply/host_places", "export/keys", "export/lora",
+        "apply/scales", "apply/trained", "frozen/attention", "frozen/beside", "frozen/carried",
         "frozen/host_operations", "frozen/layers", "frozen/quantise", "frozen/rotary",
         "pictures/sampling", "run/products", "run/session", "steps/loop", "steps/plan",
         "text/encoders"))}

@@ -21,8 +21,8 @@ import training_models
 from likeness.nodes import runtime
 from likeness.nodes.sockets import Photo, Subject
 from likeness.nodes.training.adapters.targets import target_layers
+from likeness.nodes.training.apply.trained import apply_trained
 from likeness.nodes.training.export.lora import read_lora
-from likeness.nodes.training.export.trained import apply_trained
 from likeness.nodes.training.kohya.nodes import ExportKohyaNode
 from likeness.nodes.training.recipes.adapters import (
     DoRARecipe,

@@ -12,7 +12,7 @@ import training_models
 from diffusers.training_utils import _collate_lora_metadata
 from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
 from likeness.nodes import runtime
-from likeness.nodes.training.export.trained import apply_trained
+from likeness.nodes.training.apply.trained import apply_trained
 from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model, get_peft_model_state_dict
 from references import host_output, make_reference, network_inputs
 from safetensors.torch import save_file

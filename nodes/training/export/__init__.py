@@ -1,1 +1,1 @@
-"""What comes out: files that are proven by loading them back, and the node that applies them."""
+"""What comes out: files that are proven by loading them back."""

@@ -11,7 +11,7 @@ import text_models
 import torch
 import training_models
 from likeness.nodes import runtime
-from likeness.nodes.training.export.trained import apply_trained
+from likeness.nodes.training.apply.trained import apply_trained
 from safetensors.torch import save_file
 
 NAMES = pytest.mark.parametrize("name", training_models.ARCHITECTURES)

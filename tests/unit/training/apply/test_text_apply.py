@@ -11,8 +11,8 @@ import torch
 import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.tensors import write_tensors
+from likeness.nodes.training.apply.nodes import ApplyTrainedNode
 from likeness.nodes.training.export import embedding, text_lora
-from likeness.nodes.training.export.nodes import ApplyTrainedNode
 from likeness.nodes.training.recipes.adapters import LoRARecipe
 from likeness.nodes.training.recipes.base import TokenSettings
 from likeness.nodes.training.text.encoders import TextEncoders

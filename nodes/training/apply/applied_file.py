@@ -10,10 +10,10 @@ import torch
 
 from ... import runtime
 from ...errors import LikenessError
+from ..export.lora import apply_lora, apply_text_lora
 from ..frozen.beside import rounded
 from .file_layers import KNOWN_PARTS, FileLayer
 from .fitted import Fitted, LeftOut, fit, readable_layers
-from .lora import apply_lora, apply_text_lora
 from .origin import model_family, names_of, trained_for
 from .scales import read_configs, says_no_alpha
 from .words import bundled, with_words

@@ -11,8 +11,8 @@ import comfy.lora
 import comfy.utils
 import torch
 
+from ..export.keys import is_text_key
 from .file_layers import MODEL, FileLayer, place
-from .keys import is_text_key
 
 _TEXTS = ("text 1", "text 2", "text 3")
 

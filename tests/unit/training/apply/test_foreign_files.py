@@ -13,8 +13,8 @@ import torch
 import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.training.export.nodes import ApplyTrainedNode
-from likeness.nodes.training.export.trained import apply_trained
+from likeness.nodes.training.apply.nodes import ApplyTrainedNode
+from likeness.nodes.training.apply.trained import apply_trained
 from safetensors.torch import save_file
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0"

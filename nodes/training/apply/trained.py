@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 
 from ... import runtime
 from ...errors import LikenessError, MissingModelError
+from ..export.embedding import findable, read_embedding
+from ..export.lora import read_lora
 from .applied_file import with_lora_file
-from .embedding import findable, read_embedding
-from .lora import read_lora
 from .words import check_rows
 
 _SUFFIXES = (".safetensors", ".sft", ".pt", ".ckpt", ".bin", ".pth")

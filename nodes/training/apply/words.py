@@ -11,8 +11,8 @@ import torch
 
 from ...errors import LikenessError
 from ...tensors import fingerprint, write_tensors
+from ..export.embedding import findable
 from ..text.host_clip import encoders
-from .embedding import findable
 
 _BUNDLED = "bundle_emb."  # A1111's and OneTrainer's head of a word's rows in a LoRA file
 _ROWS = {"string_to_param.*": "emb_params", "t5": "t5xxl"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .families import family
+from ..export.families import family
 from .file_layers import FileLayer
 
 _HEADS = (("base_model.model.", "PEFT's"), ("lora_transformer_", "OneTrainer's"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from .errors import MissingModelError
-from .faces import backends
+from .faces.recognise import backends
 
 FACE_ADAPTERS = "ipadapter"
 RESTORERS = "facerestore_models"

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..errors import LikenessError
-from ..faces import backends
-from ..faces.embed import subject_embeddings
+from ..faces.recognise import backends
+from ..faces.recognise.embed import subject_embeddings
 from ..sockets import Subject
 from .adapter import Kind
 from .blend import Combine, FaceTokens, PlusVersion, check_embeddings, face_tokens

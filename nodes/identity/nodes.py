@@ -8,7 +8,7 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from .. import models, runtime
-from ..faces import backends
+from ..faces.recognise import backends
 from ..schema import FaceAdapterType, SubjectType, schema
 from .adapter import read_adapter
 from .apply import InjectionSettings, apply_face, describe

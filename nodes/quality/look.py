@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from ..faces.detect import find_faces
-from ..faces.dlib_resnet import chip
-from ..faces.embed import embed
+from ..faces.recognise.dlib_resnet import chip
+from ..faces.recognise.embed import embed
 from ..images import read_picture
 from ..sockets import Face
 from .measures import face_width, measure, outside, sharpness

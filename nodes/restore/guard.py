@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FaceNotFoundError, LikenessError
-from ..faces import backends, embed
-from ..faces.centre import robust_centre
+from ..faces.recognise import backends, embed
+from ..faces.recognise.centre import robust_centre
 from ..sockets import Face, Subject
 
 FRACTIONS = (1.0, 0.8, 0.6, 0.4, 0.2)  # of the strength asked for, tried from the hardest down

@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 
 from .. import models, runtime
 from ..errors import LikenessError
-from ..faces import backends
+from ..faces.recognise import backends
 from ..incoming import require_pictures
 from ..schema import RestorerType, SubjectType, schema
 from . import pipeline

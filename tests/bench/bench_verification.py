@@ -54,7 +54,7 @@ def main(json_path: str | Path | None = None, photos: Path | None = None,
     """Measure every recogniser that can run; write the JSON when a path is given; return it."""
     _make_importable()
     import torch
-    from likeness.nodes.faces import backends
+    from likeness.nodes.faces.recognise import backends
 
     torch.set_num_threads(1)
     given = any((photos, pairs, portraits))
@@ -76,7 +76,7 @@ def main(json_path: str | Path | None = None, photos: Path | None = None,
 
 def measure(people: People, backend: str) -> dict[str, Any]:
     """All figures of one recogniser."""
-    from likeness.nodes.faces import backends
+    from likeness.nodes.faces.recognise import backends
 
     alike = similarities(people.rows, backend)
     first, second = np.triu_indices(len(people.who), 1)
@@ -99,7 +99,7 @@ def measure(people: People, backend: str) -> dict[str, Any]:
 
 def similarities(rows: np.ndarray, backend: str) -> np.ndarray:
     """The similarity of each two embeddings (N, D): (N, N), as `embed.similarity` defines it."""
-    from likeness.nodes.faces import backends
+    from likeness.nodes.faces.recognise import backends
 
     rows = rows.astype(np.float64)
     if backends.backend(backend).metric == "l2":
@@ -148,9 +148,9 @@ def curve(alike: np.ndarray, who: np.ndarray, seed: int = 0) -> list[dict[str, A
 
 def subjects(people: People, backend: str) -> list[dict[str, Any]]:
     """Judge each photo of a person by the person's other photos, and all others by them."""
-    from likeness.nodes.faces import backends
-    from likeness.nodes.faces.centre import robust_centre
-    from likeness.nodes.faces.embed import similarity
+    from likeness.nodes.faces.recognise import backends
+    from likeness.nodes.faces.recognise.centre import robust_centre
+    from likeness.nodes.faces.recognise.embed import similarity
     from likeness.nodes.scoring.calibration.calibration import calibrate
     from likeness.nodes.scoring.calibration.references import own_spread
 
@@ -227,7 +227,7 @@ def _embed_all(files: Sequence[tuple[str, Path]], backend: str) -> People:
     """
     from likeness.nodes.errors import FaceNotFoundError
     from likeness.nodes.faces.detect import find_faces
-    from likeness.nodes.faces.embed import embed
+    from likeness.nodes.faces.recognise.embed import embed
     from likeness.nodes.images import read_photo
 
     rows, who, names, known = [], [], [], {}

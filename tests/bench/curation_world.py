@@ -126,7 +126,7 @@ class Plain:
         """Look at one photo; whether it found a face."""
         import imagehash
         import mediapipe
-        from likeness.nodes.faces.dlib_resnet import chip, embed_chip
+        from likeness.nodes.faces.recognise.dlib_resnet import chip, embed_chip
 
         with Image.open(file) as picture:
             picture = ImageOps.exif_transpose(picture).convert("RGB")

@@ -23,6 +23,9 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
         ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),
+    "nodes/faces": (
+        ("align", "boxes", "memory", "mesh", "tasks", "turned"), ("body", "masks", "orientation"),
+        ("detect",), ("recognise",)),
     "nodes/dataset": (
         ("files",), ("curate",), ("subject", "coach"), ("caption",), ("prepare",), ("saved",),
         ("nodes",)),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ...errors import LikenessError
-from ...faces import dlib_resnet
+from ...faces.recognise import dlib_resnet
 from ...images import reread_photo, to_image
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import LikenessError
-from ...faces.embed import embed_photo, leave_one_out
 from ...faces.mesh import subject_mesh
+from ...faces.recognise.embed import embed_photo, leave_one_out
 from ...quality.look import RECOGNISER
 from ...sockets import Photo, PhotoSet, Subject, Verdict
 from ..curate.curate import count_rules

@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from ...errors import FaceNotFoundError, LikenessError
-from ...faces import backends
 from ...faces.detect import find_faces
-from ...faces.embed import embed, similarity
+from ...faces.recognise import backends
+from ...faces.recognise.embed import embed, similarity
 from ...files import write_whole
 from ...images import read_photo
 

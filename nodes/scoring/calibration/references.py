@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...faces.centre import robust_centre
-from ...faces.embed import similarity
+from ...faces.recognise.centre import robust_centre
+from ...faces.recognise.embed import similarity
 from ...sockets import Spread
 
 

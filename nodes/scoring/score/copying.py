@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...faces.copying import copy_paste
-from ...faces.embed import similarity
+from ...faces.recognise.copying import copy_paste
+from ...faces.recognise.embed import similarity
 from ...images import read_photo
 from ...quality.look import face_pattern
 from ...quality.rules import Rules

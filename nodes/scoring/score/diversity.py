@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...faces.embed import similarity
+from ...faces.recognise.embed import similarity
 from ...images import resize
 from .score import Score, Yardstick
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ... import made_files, runtime
 from ...errors import LikenessError
-from ...faces import backends
+from ...faces.recognise import backends
 from ...images import to_image, to_uint8
 from ...incoming import require_pictures
 from ...schema import ImpostorBankType, ReportType, SubjectType, schema

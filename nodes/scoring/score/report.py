@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...faces import backends
+from ...faces.recognise import backends
 from ...files import write_whole
 from ...sockets import Verdict
 from ..calibration.calibration import DOUBT_RATE, FAR_SIGMAS, KEEP_RATE, SIGMAS, Calibration

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...errors import FaceNotFoundError, LikenessError
-from ...faces import backends, embed
-from ...faces.centre import robust_centre
 from ...faces.detect import find_faces
+from ...faces.recognise import backends, embed
+from ...faces.recognise.centre import robust_centre
 from ...sockets import Face, Subject, Verdict
 from ..bank.bank import ImpostorBank, shipped, weights_key
 from ..calibration.calibration import Calibration, calibrate

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ... import runtime
 from ...errors import LikenessError
-from ...faces import backends
+from ...faces.recognise import backends
 from ...images import to_image, to_uint8
 from ...incoming import require_pictures
 from ...schema import schema

@@ -12,7 +12,7 @@ from comfy_api.latest import io
 
 from ... import models, runtime
 from ...errors import LikenessError, MissingModelError
-from ...faces import backends
+from ...faces.recognise import backends
 from ...schema import ImpostorBankType, LoraModelType, SubjectType, seed
 
 NONE, OUTPUT = "none", "output/loras/"

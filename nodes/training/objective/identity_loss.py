@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 
 from ...errors import LikenessError
-from ...faces import dlib_resnet
 from ...faces.align import inverse
-from ...faces.embed import centre, subject_embeddings
+from ...faces.recognise import dlib_resnet
+from ...faces.recognise.embed import centre, subject_embeddings
 from ...sockets import Subject
 from ..adapters.attach import attach
 from ..frozen.scope import Scope

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...errors import LikenessError
-from ...faces.embed import centre, embed_photo, similarity, subject_embeddings
+from ...faces.recognise.embed import centre, embed_photo, similarity, subject_embeddings
 from ...sockets import Photo, PhotoSet, Subject
 from ..text.encoders import TextEncoders
 from ..text.host_clip import Encoder, word_ids

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import FaceNotFoundError, LikenessError
-from ...faces import backends, embed
-from ...faces.centre import robust_centre
-from ...faces.copying import copy_paste
 from ...faces.detect import find_faces
+from ...faces.recognise import backends, embed
+from ...faces.recognise.centre import robust_centre
+from ...faces.recognise.copying import copy_paste
 from ...images import read_photo
 from ...sockets import Subject
 from ..pictures.sampling import Sampling, decode, encode_text, latent_size, sample, write_png

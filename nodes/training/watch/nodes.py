@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...faces import backends
+from ...faces.recognise import backends
 from ...schema import MonitorType, schema, seed
 from ..pictures.class_nodes import sampling_inputs
 from ..pictures.class_photos import prompt_lines

@@ -9,7 +9,8 @@ import zipfile
 
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces import backends, tasks
+from likeness.nodes.faces import tasks
+from likeness.nodes.faces.recognise import backends
 
 FILES = sorted(path for path in backends.VENDORED.iterdir() if path.suffix != ".md")
 

@@ -10,8 +10,8 @@ import pytest
 from likeness.nodes.faces import detect, tasks
 from likeness.nodes.faces.align import ARCFACE_112, align, five_points
 from likeness.nodes.faces.detect import find_face, find_faces
-from likeness.nodes.faces.embed import embed, similarity
 from likeness.nodes.faces.orientation import doubtful, misfit, strangeness
+from likeness.nodes.faces.recognise.embed import embed, similarity
 from likeness.nodes.faces.turned import quarter_turns, scale_face, turn_face, turn_points, turn_pose
 from likeness.nodes.images import read_photo, resize
 from likeness.nodes.sockets import HeadPose

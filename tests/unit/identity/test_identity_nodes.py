@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes.errors import LikenessError, MissingModelError
-from likeness.nodes.faces import backends
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.faces.recognise import backends
 from likeness.nodes.identity.nodes import LikenessInjectFace, LikenessLoadFaceAdapter
 from likeness.nodes.images import read_photo
 from likeness.nodes.models import FACE_ADAPTERS

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 from likeness.nodes.errors import FaceNotFoundError, LikenessError
-from likeness.nodes.faces import embed
 from likeness.nodes.faces.detect import find_faces
 from likeness.nodes.faces.mesh import face_mask
+from likeness.nodes.faces.recognise import embed
 from likeness.nodes.images import read_photo, to_image, to_uint8
 from likeness.nodes.restore.guard import (
     FRACTIONS,
@@ -159,7 +159,7 @@ def test_the_pictures_that_were_given_stay_as_they_were(somebody_else, portrait,
 
 
 def test_a_recogniser_without_a_cut_cannot_guard_without_a_subject(monkeypatch):
-    from likeness.nodes.faces import backends
+    from likeness.nodes.faces.recognise import backends
 
     monkeypatch.setattr(backends, "require", lambda id: ())
     with pytest.raises(LikenessError, match="auraface"):

@@ -11,8 +11,8 @@ from likeness.nodes.dataset.caption.given import GivenCaptions
 from likeness.nodes.dataset.prepare.cache import Encoders, caption_key
 from likeness.nodes.dataset.prepare.prepare import PrepareSettings, prepare, report
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces import dlib_resnet
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.faces.recognise import dlib_resnet
 from likeness.nodes.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 from likeness.nodes.tensors import read_conditioning, read_latent

@@ -10,7 +10,7 @@ from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.dataset.subject import subject as subjects
 from likeness.nodes.dataset.subject.subject import SubjectSettings, make_subject, split
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces.embed import embed_photo, leave_one_out
+from likeness.nodes.faces.recognise.embed import embed_photo, leave_one_out
 from likeness.nodes.quality.rules import Rules
 from likeness.nodes.sockets import HeadPose, Reason, Subject, Verdict
 

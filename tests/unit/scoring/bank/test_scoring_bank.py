@@ -11,7 +11,7 @@ import folder_paths
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces import backends
+from likeness.nodes.faces.recognise import backends
 from likeness.nodes.scoring.bank import bank as banks
 from likeness.nodes.scoring.bank import nodes as bank_nodes
 from likeness.nodes.scoring.bank.bank import make_bank, read_bank, shipped, write_bank

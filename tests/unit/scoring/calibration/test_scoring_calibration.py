@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from likeness.nodes.faces.centre import robust_centre
-from likeness.nodes.faces.embed import similarity
+from likeness.nodes.faces.recognise.centre import robust_centre
+from likeness.nodes.faces.recognise.embed import similarity
 from likeness.nodes.scoring.calibration.calibration import calibrate, robust_sigma
 from likeness.nodes.scoring.calibration.rates import Impostors, percentile
 from likeness.nodes.scoring.calibration.references import own_spread

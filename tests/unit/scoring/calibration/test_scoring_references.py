@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces.centre import robust_centre
-from likeness.nodes.faces.embed import centre, similarity
+from likeness.nodes.faces.recognise.centre import robust_centre
+from likeness.nodes.faces.recognise.embed import centre, similarity
 from likeness.nodes.scoring.calibration.references import nearness, own_spread
 
 BACKENDS = ("dlib", "buffalo_l")

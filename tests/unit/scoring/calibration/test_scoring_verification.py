@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes.faces.centre import robust_centre
+from likeness.nodes.faces.recognise.centre import robust_centre
 from likeness.nodes.scoring.bank.bank import shipped
 from likeness.nodes.scoring.calibration.calibration import KEEP_RATE, calibrate
 from likeness.nodes.scoring.calibration.references import own_spread

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces.backends import backend
-from likeness.nodes.faces.copying import copy_paste
-from likeness.nodes.faces.embed import similarity
+from likeness.nodes.faces.recognise.backends import backend
+from likeness.nodes.faces.recognise.copying import copy_paste
+from likeness.nodes.faces.recognise.embed import similarity
 from likeness.nodes.images import resize
 from likeness.nodes.scoring.calibration.calibration import calibrate
 from likeness.nodes.scoring.calibration.references import nearness, own_spread
@@ -216,7 +216,7 @@ def second(measure):
 @pytest.fixture
 def other_backend(monkeypatch):
     known = dataclasses.replace(backend("dlib"), id="other", title="Other")
-    from likeness.nodes.faces import backends
+    from likeness.nodes.faces.recognise import backends
     monkeypatch.setitem(backends._BY_ID, "other", known)
 
 

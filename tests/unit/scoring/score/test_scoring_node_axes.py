@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes.errors import LikenessError, MissingModelError
-from likeness.nodes.faces import backends, insight
+from likeness.nodes.faces.recognise import backends, insight
 from likeness.nodes.images import to_image
 from likeness.nodes.scoring.bank.bank import shipped
 from likeness.nodes.scoring.score import score as score_module
@@ -29,7 +29,7 @@ def batch(pictures, tmp_path: Path, monkeypatch) -> torch.Tensor:
 @pytest.fixture
 def second(monkeypatch) -> str:
     """A second recogniser that can run: dlib's network behind the files of an InsightFace pack."""
-    from likeness.nodes.faces import dlib_resnet
+    from likeness.nodes.faces.recognise import dlib_resnet
 
     def look(pixels, face, id):
         chip = dlib_resnet.chip(pixels, face.landmarks)

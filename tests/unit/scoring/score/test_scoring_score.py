@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 from likeness.nodes.errors import FaceNotFoundError, LikenessError, MissingModelError
-from likeness.nodes.faces import embed
-from likeness.nodes.faces.centre import robust_centre
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.faces.recognise import embed
+from likeness.nodes.faces.recognise.centre import robust_centre
 from likeness.nodes.scoring.score.score import Score, rank, score_pictures, yardstick
 from likeness.nodes.sockets import Verdict
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 import training_models
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces import dlib_resnet
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.faces.embed import centre, embed, similarity
+from likeness.nodes.faces.recognise import dlib_resnet
+from likeness.nodes.faces.recognise.embed import centre, embed, similarity
 from likeness.nodes.images import read_photo
 from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.objective.identity_loss import IdentityLoss, cut_chip, target_of

@@ -10,7 +10,7 @@ import pytest
 import text_models
 import torch
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces.embed import similarity
+from likeness.nodes.faces.recognise.embed import similarity
 from likeness.nodes.sockets import PhotoSet, Verdict
 from likeness.nodes.training.recipes.base import TokenSettings
 from likeness.nodes.training.recipes.whole import TextualInversionRecipe

@@ -10,9 +10,15 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.faces import dlib_resnet
-from likeness.nodes.faces.backends import backend
-from likeness.nodes.faces.embed import centre, embed, leave_one_out, similarity, subject_embeddings
+from likeness.nodes.faces.recognise import dlib_resnet
+from likeness.nodes.faces.recognise.backends import backend
+from likeness.nodes.faces.recognise.embed import (
+    centre,
+    embed,
+    leave_one_out,
+    similarity,
+    subject_embeddings,
+)
 from likeness.nodes.sockets import Photo, Subject
 
 PEOPLE = {"obama": "Obama", "obama3": "Obama", "obama_partial_face": "Obama",
@@ -91,7 +97,7 @@ def test_subject_embeddings_are_computed_from_the_files_in_order(seen, assets):
 
 
 def test_a_photo_that_vanished_is_named(seen, tmp_path):
-    from likeness.nodes.faces.embed import embed_photo
+    from likeness.nodes.faces.recognise.embed import embed_photo
 
     gone = Photo(file=tmp_path / "gone.jpg", name="gone.jpg", face=seen("obama")[1])
     with pytest.raises(LikenessError, match=r"gone\.jpg"):

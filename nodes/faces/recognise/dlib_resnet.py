@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..align import similarity_transform, warp
 from . import backends
-from .align import similarity_transform, warp
 
 CHIP = 150
 _PADDING = 0.25

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LikenessError
-from ..sockets import Face
+from ...errors import LikenessError
+from ...sockets import Face
 from . import backends
 from .near import same_face, surroundings
 

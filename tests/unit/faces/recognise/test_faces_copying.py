@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from likeness.nodes.faces.copying import copy_paste
+from likeness.nodes.faces.recognise.copying import copy_paste
 
 
 def _rows(count: int, seed: int = 0) -> np.ndarray:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import FaceNotFoundError
-from ..sockets import Face
+from ...errors import FaceNotFoundError
+from ...sockets import Face
+from ..boxes import Box, crop_round, overlap
+from ..turned import quarter_turns, turn_box
 from . import backends
-from .boxes import Box, crop_round, overlap
-from .turned import quarter_turns, turn_box
 
 _MARGIN = 1.0  # the face fills a third of the crop: what detectors like best
 _SAME_FACE = 0.25  # least overlap; detectors' boxes are wider and higher than the landmarks'

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from likeness.nodes.errors import FaceNotFoundError, LikenessError, MissingModelError
-from likeness.nodes.faces import backends, near, opencv_zoo
-from likeness.nodes.faces.embed import embed, similarity
+from likeness.nodes.faces.recognise import backends, near, opencv_zoo
+from likeness.nodes.faces.recognise.embed import embed, similarity
 from likeness.nodes.faces.turned import turn_face
 
 pytest.importorskip("onnx")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError, MissingModelError
-from likeness.nodes.faces import backends, insight
-from likeness.nodes.faces.embed import embed, similarity
+from likeness.nodes.faces.recognise import backends, insight
+from likeness.nodes.faces.recognise.embed import embed, similarity
 from likeness.nodes.faces.turned import turn_face
 
 pytest.importorskip("insightface")

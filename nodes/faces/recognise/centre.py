@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import LikenessError
+from ...errors import LikenessError
 from . import backends
 
 _STEPS, _CLOSE = 200, 1e-7

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LikenessError
-from ..sockets import Face
+from ...errors import LikenessError
+from ...sockets import Face
+from ..align import five_points
 from . import backends
-from .align import five_points
 from .near import Surroundings, same_face, surroundings
 
 _DETECTION_SIZE = (640, 640)

@@ -14,11 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ..errors import LikenessError, MissingModelError
+from ...errors import LikenessError, MissingModelError
 
 logger = logging.getLogger("likeness")
 
-VENDORED = Path(__file__).resolve().parent / "models"
+VENDORED = Path(__file__).resolve().parents[1] / "models"
 
 
 INSIGHTFACE = "insightface"

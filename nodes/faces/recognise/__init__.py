@@ -1,0 +1,1 @@
+"""Who a face is: the recognisers as data, their embeddings, and what is reckoned with those."""

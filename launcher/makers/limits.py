@@ -62,7 +62,7 @@ def _pack() -> tuple[Any, Any]:
     sys.modules["likeness"] = module
     spec.loader.exec_module(module)
     return (importlib.import_module("likeness.nodes.quality.look").look_at,
-            importlib.import_module("likeness.nodes.images").read_photo)
+            importlib.import_module("likeness.nodes.media.images").read_photo)
 
 
 def _columns(seen: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ from comfy_api.latest import io, ui
 
 from .. import runtime
 from ..errors import LikenessError
-from ..images import to_image, to_uint8
 from ..incoming import require_pictures
+from ..media.images import to_image, to_uint8
 from ..schema import ControlStackType, StyleType, SubjectType, schema
 from ..sockets import Style, Subject
 from .families import AUTO, KINDS

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..images import resize
+from ..media.images import resize
 from ..sockets import Face
 from . import tasks
 from .boxes import crop_round, overlap

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import LikenessError
 from ..faces.align import ARCFACE_112, align, five_points
-from ..images import reread_photo, to_image
+from ..media.images import reread_photo, to_image
 from ..sockets import Photo
 from .adapter import AdapterWeights
 from .blend import Pictures

@@ -15,7 +15,7 @@ from PIL import Image
 from ..faces.detect import find_faces
 from ..faces.recognise.dlib_resnet import chip
 from ..faces.recognise.embed import embed
-from ..images import read_picture
+from ..media.images import read_picture
 from ..sockets import Face
 from .measures import face_width, measure, outside, sharpness
 from .scene import describe

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..faces.boxes import crop_round
 from ..faces.mesh import face_mask
-from ..images import resize
+from ..media.images import resize
 from ..sockets import Face
 from .compression import compression, enlargement
 from .light import light_measures

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from ..faces.body import Hand, find_hands
 from ..faces.boxes import crop_round
 from ..faces.mesh import face_outline
-from ..images import resize
+from ..media.images import resize
 from ..sockets import Face
 from .tones import lab, luma
 

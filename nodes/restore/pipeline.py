@@ -13,7 +13,7 @@ from ..errors import LikenessError
 from ..faces.align import FFHQ_512, five_points, similarity_transform
 from ..faces.detect import find_faces
 from ..faces.mesh import face_mask
-from ..images import to_uint8
+from ..media.images import to_uint8
 from ..sockets import Face
 from .guard import LOWERS, SOMEBODY_ELSE, UNSEEN, Judge, Trial, strongest
 from .paste import cut, paste

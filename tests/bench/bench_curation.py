@@ -134,7 +134,7 @@ def _scoring(folder: Path, count: int) -> dict[str, float]:
     from likeness.nodes.dataset.curate.curate import curate
     from likeness.nodes.dataset.files.load import read_photos
     from likeness.nodes.dataset.subject.subject import SubjectSettings, make_subject
-    from likeness.nodes.images import read_photo
+    from likeness.nodes.media.images import read_photo
     from likeness.nodes.quality.rules import Rules
     from likeness.nodes.scoring.score.axes import measure_axes
     from likeness.nodes.scoring.score.score import score_pictures, yardstick

@@ -228,7 +228,7 @@ def _embed_all(files: Sequence[tuple[str, Path]], backend: str) -> People:
     from likeness.nodes.errors import FaceNotFoundError
     from likeness.nodes.faces.detect import find_faces
     from likeness.nodes.faces.recognise.embed import embed
-    from likeness.nodes.images import read_photo
+    from likeness.nodes.media.images import read_photo
 
     rows, who, names, known = [], [], [], {}
     for person, path in files:

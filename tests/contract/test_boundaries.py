@@ -18,11 +18,12 @@ ROOT = PACK / "nodes"
 # From the ground up; what stands in one tuple may not import each other.
 FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes": (
-        ("errors", "sockets", "lettering", "brackets", "made_files"),
-        ("files", "decoding", "colour", "incoming", "texts"), ("images", "photo_files"),
-        ("tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
+        ("errors", "sockets", "brackets", "made_files"), ("files", "incoming"),
+        ("media", "tensors", "cache_limit"), ("runtime", "schema", "patching"), ("faces",),
         ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),
+    "nodes/media": (
+        ("colour", "decoding", "lettering", "texts"), ("images", "photo_files")),
     "nodes/faces": (
         ("align", "boxes", "memory", "mesh", "tasks", "turned"), ("body", "masks", "orientation"),
         ("detect",), ("recognise",)),

@@ -10,7 +10,7 @@ import pytest
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.mesh import subject_mesh
 from likeness.nodes.faces.recognise.embed import embed_photo, leave_one_out
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 from PIL import Image, ImageEnhance
 

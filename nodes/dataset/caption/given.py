@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ...errors import LikenessError
-from ...photo_files import captions_of
+from ...media.photo_files import captions_of
+from ...media.texts import read_text
 from ...sockets import Photo, Subject
-from ...texts import read_text
 from .wildcards import word_for_word
 
 _FORM = ('`captions` takes one "file name: caption" per line, or a JSON object of file names and '

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ... import made_files, runtime
 from ...files import write_whole
-from ...images import to_image
+from ...media.images import to_image
 from ...schema import PhotoSetType, schema
 from . import coach, select
 from .sheet import coach_page, write_page

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from ...files import write_whole
-from ...images import read_picture
-from ...lettering import fit, font, wrap
+from ...media.images import read_picture
+from ...media.lettering import fit, font, wrap
 from ...sockets import Photo, PhotoSet
 from .coach import Advice
 from .coverage import AXIS, NEEDS, Coverage

@@ -7,7 +7,7 @@ import json
 from comfy_api.latest import io, ui
 
 from ... import runtime
-from ...images import to_image
+from ...media.images import to_image
 from ...quality.rules import SEVERAL, Rules
 from ...schema import PhotoSetType, schema
 from .curate import curate

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ...errors import LikenessError
 from ...files import composed
+from ...media.texts import read_text
 from ...sockets import EMPTY, Photo, Reason, Verdict
-from ...texts import read_text
 
 FILE = "verdicts.txt"
 BY_HAND = "by_hand"  # the rule under which the user's own reason stands

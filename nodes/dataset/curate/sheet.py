@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...images import read_picture
-from ...lettering import fit, fit_name, font, wrap
+from ...media.images import read_picture
+from ...media.lettering import fit, fit_name, font, wrap
 from ...sockets import Photo, PhotoSet, Verdict
 
 _PICTURE = 320  # pixels: the square on a card that holds the photo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...photo_files import CAPTIONS, LABELS, natural_key
+from ...media.photo_files import CAPTIONS, LABELS, natural_key
 from .load import photos_below
 from .side_files import MASK_FOLDER, side_files
 

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...decoding import RefusedError
 from ...errors import LikenessError
-from ...images import read_picture
-from ...photo_files import natural_key, photos_in
+from ...media.decoding import RefusedError
+from ...media.images import read_picture
+from ...media.photo_files import natural_key, photos_in
 from ...sockets import Photo, PhotoSet, Reason, Verdict
 
 

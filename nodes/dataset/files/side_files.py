@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ...errors import LikenessError
 from ...files import on_disk
-from ...photo_files import LABELS, captions_of, natural_key, photos_in
+from ...media.photo_files import LABELS, captions_of, natural_key, photos_in
+from ...media.texts import read_text
 from ...sockets import Photo
-from ...texts import read_text
 
 MASK_FOLDER = "masks"
 _KOHYA = re.compile(r"\d+_.+")  # <repeats>_<words>

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import LikenessError
-from ...images import cut_region, turned
+from ...media.images import cut_region, turned
 from ...sockets import Face, Photo
 
 Framing = Literal["head", "head and shoulders", "body", "whole photo"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ... import runtime
 from ...errors import LikenessError
-from ...images import reread_photo, to_image, to_mask
+from ...media.images import reread_photo, to_image, to_mask
 from ...schema import PhotoSetType, schema
 from ..caption.describe import chosen_photos
 from .crop import FRAMINGS, cut, cut_mask, make_buckets

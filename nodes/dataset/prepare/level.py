@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...faces.mesh import face_outline
-from ...images import turned
+from ...media.images import turned
 from ...sockets import Face, Photo
 from .crop import Box, Crop, Framing, choose_crop
 

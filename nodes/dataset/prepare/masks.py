@@ -9,7 +9,7 @@ from PIL import Image
 
 from ...errors import LikenessError
 from ...faces.mesh import face_mask
-from ...images import to_rgb
+from ...media.images import to_rgb
 from ...sockets import Photo
 
 # Kind of mask -> share of the face by which its oval grows; None: everything counts alike. The

@@ -13,7 +13,7 @@ from ... import made_files, runtime
 from ...brackets import literal_tokens
 from ...cache_limit import files_of, hold, limit_cache
 from ...errors import LikenessError
-from ...images import to_image
+from ...media.images import to_image
 from ...schema import SubjectType, TrainingSetType, schema
 from ...tensors import fingerprint, text_fingerprint
 from ..caption.caption import DEFAULT_TEMPLATE

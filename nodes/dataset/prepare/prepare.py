@@ -13,7 +13,7 @@ import torch
 
 from ...errors import LikenessError
 from ...faces.recognise import dlib_resnet
-from ...images import reread_photo, to_image
+from ...media.images import reread_photo, to_image
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent
 from ..caption.caption import captions, class_caption, shuffled, with_own_light

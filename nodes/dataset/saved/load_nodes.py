@@ -11,8 +11,8 @@ from comfy_api.latest import io, ui
 
 from ... import runtime
 from ...errors import LikenessError
-from ...images import told_of_reading
-from ...photo_files import photos_in
+from ...media.images import told_of_reading
+from ...media.photo_files import photos_in
 from ...schema import PhotoSetType, schema
 from ...sockets import Photo, PhotoSet
 from ..curate.overrides import FILE as VERDICTS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...decoding import opened, told_of_size
-from ...images import read_picture
+from ...media.decoding import opened, told_of_size
+from ...media.images import read_picture
 
 _FORMATS = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
 _LISTED = {form for suffix in (*_FORMATS.values(), ".jpeg") for form in (suffix, suffix.upper())}

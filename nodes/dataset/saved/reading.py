@@ -12,9 +12,9 @@ from typing import Any
 
 from ...errors import LikenessError
 from ...files import on_disk
-from ...photo_files import captions_of, natural_key, photos_in
+from ...media.photo_files import captions_of, natural_key, photos_in
+from ...media.texts import read_text
 from ...sockets import Photo, PhotoSet
-from ...texts import read_text
 from ..files.load import read_record
 from ..files.record import from_entry
 from .save import FORMAT, RECORD, REST_FOLDER

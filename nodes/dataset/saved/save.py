@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import LikenessError
-from ...images import read_picture, reread_photo
+from ...media.images import read_picture, reread_photo
 from ...quality.measures import face_width
 from ...sockets import Face, Photo, PhotoSet
 from ..caption.describe import chosen_photos

@@ -9,7 +9,7 @@ import comfy.sd1_clip
 from comfy_api.latest import io, ui
 
 from ... import runtime
-from ...images import to_image
+from ...media.images import to_image
 from ...schema import PhotoSetType, SubjectType, schema
 from . import subject as subjects
 from .trigger import trigger_warnings

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...errors import LikenessError
-from ...images import reread_photo
+from ...media.images import reread_photo
 from ...sockets import Face, Photo, Spread, Subject
 from . import backends, dlib_resnet, insight, opencv_zoo
 

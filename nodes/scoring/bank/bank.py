@@ -23,7 +23,7 @@ from ...faces.detect import find_faces
 from ...faces.recognise import backends
 from ...faces.recognise.embed import embed, similarity
 from ...files import write_whole
-from ...images import read_photo
+from ...media.images import read_photo
 
 BANKS = Path(__file__).resolve().parent / "banks"
 FORMAT = 1

@@ -8,9 +8,9 @@ from pathlib import Path
 from comfy_api.latest import io, ui
 
 from ... import runtime
-from ...decoding import is_photo
 from ...errors import LikenessError
 from ...faces.recognise import backends
+from ...media.decoding import is_photo
 from ...schema import ImpostorBankType, schema
 from ..calibration.calibration import MINIMUM_BANK
 from .bank import ImpostorBank, Skipped, cached_name, make_bank, read_bank, shipped, write_bank

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...lettering import fit, font, wrap
+from ...media.lettering import fit, font, wrap
 from ..drawing import CARD, FAINT, GROUND, INK, VERDICTS, paste
 from ..score.report import LikenessReport
 from ..score.score import Score

@@ -14,8 +14,8 @@ from PIL import Image
 
 from ... import made_files, runtime
 from ...errors import LikenessError
-from ...images import read_photo, to_image, to_uint8
 from ...incoming import require_pictures
+from ...media.images import read_photo, to_image, to_uint8
 from ...schema import ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..pick.pick import order_of

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...images import read_photo
-from ...lettering import fit, font, wrap
+from ...media.images import read_photo
+from ...media.lettering import fit, font, wrap
 from ...sockets import EMPTY, Photo, Subject
 from ..calibration.rates import percent
 from ..drawing import CARD, FAINT, GROUND, INK, RULE, STATUS_WORDS, VERDICTS, paste

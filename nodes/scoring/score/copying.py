@@ -17,7 +17,7 @@ import numpy as np
 
 from ...faces.recognise.copying import copy_paste
 from ...faces.recognise.embed import similarity
-from ...images import read_photo
+from ...media.images import read_photo
 from ...quality.look import face_pattern
 from ...quality.rules import Rules
 from ...sockets import Face, Photo

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...faces.recognise.embed import similarity
-from ...images import resize
+from ...media.images import resize
 from .score import Score, Yardstick
 
 _REACH = 1.64  # standard errors that a normal value exceeds once in twenty times

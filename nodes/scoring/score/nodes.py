@@ -13,8 +13,8 @@ from PIL import Image
 from ... import made_files, runtime
 from ...errors import LikenessError
 from ...faces.recognise import backends
-from ...images import to_image, to_uint8
 from ...incoming import require_pictures
+from ...media.images import to_image, to_uint8
 from ...schema import ImpostorBankType, ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..bank.bank import ImpostorBank

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from ...errors import LikenessError
 from ...faces.detect import crop_round
-from ...images import read_photo, to_image
+from ...media.images import read_photo, to_image
 from ...sockets import Subject
 
 _CHUNK = 8  # pictures that CLIP sees at once

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from ...lettering import fit, font
+from ...media.lettering import fit, font
 from ...sockets import Verdict
 from ..calibration.calibration import Calibration
 from ..calibration.rates import percent

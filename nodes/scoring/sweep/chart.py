@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ...lettering import fit, font, wrap
+from ...media.lettering import fit, font, wrap
 from ..drawing import (
     ACCENT,
     CARD,

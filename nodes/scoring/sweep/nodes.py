@@ -18,8 +18,8 @@ from PIL import Image
 from ... import runtime
 from ...errors import LikenessError
 from ...faces.recognise import backends
-from ...images import to_image, to_uint8
 from ...incoming import require_pictures
+from ...media.images import to_image, to_uint8
 from ...schema import schema
 from ...sockets import Subject
 from ...tensors import fingerprint, model_key, text_fingerprint

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ...errors import LikenessError
 from ...files import write_whole
-from ...images import read_photo
+from ...media.images import read_photo
 from ...sockets import Subject
 
 FORMAT = 1

@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...errors import LikenessError
-from ...images import cut_region, reread_photo
-from ...photo_files import captions_of, photos_in
+from ...media.images import cut_region, reread_photo
+from ...media.photo_files import captions_of, photos_in
+from ...media.texts import read_text
 from ...sockets import Photo, Subject, TrainingItem, TrainingSet
 from ...tensors import read_latent
-from ...texts import read_text
 
 # A bucket's sides are multiples of it; some scripts insist on the first, none goes below the last.
 _STEPS = (64, 32)

@@ -16,8 +16,8 @@ from PIL import Image
 from ... import made_files, runtime
 from ...cache_limit import hold, limit_cache
 from ...errors import LikenessError
-from ...images import read_photo, to_image, to_uint8
 from ...incoming import require_pictures
+from ...media.images import read_photo, to_image, to_uint8
 from ...schema import SubjectType, TrainingSetType, schema, seed
 from ...sockets import Subject
 from ...tensors import fingerprint, model_key, text_fingerprint

@@ -20,8 +20,8 @@ from PIL import Image
 from ...brackets import plain
 from ...cache_limit import files_of as training_files
 from ...errors import LikenessError
-from ...images import read_photo, resize, to_image
 from ...incoming import is_finite, is_finite_text, require_latent, require_text
+from ...media.images import read_photo, resize, to_image
 from ...sockets import TrainingItem, TrainingSet
 from ...tensors import (
     Conditioning,

@@ -17,8 +17,8 @@ from ... import runtime
 from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...files import write_whole
-from ...images import to_uint8
 from ...incoming import is_finite
+from ...media.images import to_uint8
 from ...tensors import Conditioning
 
 

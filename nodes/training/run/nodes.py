@@ -14,7 +14,7 @@ from PIL import Image
 
 from ... import made_files, runtime
 from ...errors import LikenessError
-from ...images import to_image
+from ...media.images import to_image
 from ...schema import (
     LoraModelType,
     LossMapType,

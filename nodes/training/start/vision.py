@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from ...brackets import literal_tokens
 from ...errors import LikenessError
 from ...faces.align import FFHQ_512, align, five_points
-from ...images import reread_photo, to_image
+from ...media.images import reread_photo, to_image
 from ...sockets import Photo
 from ..frozen.scope import Scope
 from ..text.encoders import TextEncoders

@@ -22,7 +22,7 @@ from ...faces.detect import find_faces
 from ...faces.recognise import backends, embed
 from ...faces.recognise.centre import robust_centre
 from ...faces.recognise.copying import copy_paste
-from ...images import read_photo
+from ...media.images import read_photo
 from ...sockets import Subject
 from ..pictures.sampling import Sampling, decode, encode_text, latent_size, sample, write_png
 from .stopping import HELD_OUT, Mark, StopRule

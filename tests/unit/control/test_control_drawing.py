@@ -14,7 +14,7 @@ from likeness.nodes.control.drawing import (
 )
 from likeness.nodes.control.skeleton import JOINTS, LIMBS, Skeleton, from_mediapipe, openpose_people
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo, resize
+from likeness.nodes.media.images import read_photo, resize
 
 
 def canvas(width: int = 512, height: int = 512) -> np.ndarray:

@@ -11,7 +11,7 @@ from likeness.nodes.control.maps import BodyOptions, FaceOptions, body_maps, fac
 from likeness.nodes.control.nodes import LikenessFaceMeshMap, LikenessPoseMap
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo, to_image
+from likeness.nodes.media.images import read_photo, to_image
 from likeness.nodes.sockets import Subject
 
 SIZE = (512, 640)

@@ -11,7 +11,7 @@ from likeness.nodes.control.templates import template, template_body, template_f
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.mesh import LEFT_IRIS, RIGHT_IRIS, canonical_mesh
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import HeadPose
 
 

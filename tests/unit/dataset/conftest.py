@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.dataset.files.load import list_photos, read_photos, read_record
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.quality.look import look
 from likeness.nodes.quality.rules import Rules
 from likeness.nodes.quality.scene import describe

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from likeness.nodes.faces.detect import find_faces, forget_faces
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Face
 
 Seen = tuple[np.ndarray, Face]

@@ -9,7 +9,7 @@ import pytest
 from likeness.nodes.faces import detect, tasks
 from likeness.nodes.faces.detect import find_face, find_faces
 from likeness.nodes.faces.turned import quarter_turns, turn_points
-from likeness.nodes.images import resize
+from likeness.nodes.media.images import resize
 from likeness.nodes.sockets import Face
 
 MOST_PIXELS = 20e6  # 2000 x 1500 with its border

@@ -8,7 +8,7 @@ from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.masks import hairless_mask, interocular, skin_mask
 from likeness.nodes.faces.mesh import LEFT_IRIS, RIGHT_IRIS, face_mask
 from likeness.nodes.faces.turned import turn_face
-from likeness.nodes.images import resize
+from likeness.nodes.media.images import resize
 from PIL import Image
 
 PHOTOS = ("obama", "obama3", "biden", "biden2", "astronaut")

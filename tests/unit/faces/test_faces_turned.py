@@ -13,7 +13,7 @@ from likeness.nodes.faces.detect import find_face, find_faces
 from likeness.nodes.faces.orientation import doubtful, misfit, strangeness
 from likeness.nodes.faces.recognise.embed import embed, similarity
 from likeness.nodes.faces.turned import quarter_turns, scale_face, turn_face, turn_points, turn_pose
-from likeness.nodes.images import read_photo, resize
+from likeness.nodes.media.images import read_photo, resize
 from likeness.nodes.sockets import HeadPose
 from PIL import Image
 

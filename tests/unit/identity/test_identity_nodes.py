@@ -16,7 +16,7 @@ from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.recognise import backends
 from likeness.nodes.identity.nodes import LikenessInjectFace, LikenessLoadFaceAdapter
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.models import FACE_ADAPTERS
 from likeness.nodes.sockets import HeadPose, Photo
 from safetensors.torch import save_file

@@ -10,7 +10,7 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.align import five_points, similarity_transform
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.identity.pictures import arcface_template, face_crops
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Photo
 
 

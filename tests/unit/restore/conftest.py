@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from likeness.nodes.faces.align import FFHQ_512, align, five_points
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo, resize, to_image
+from likeness.nodes.media.images import read_photo, resize, to_image
 
 
 class GFPGANLike(torch.nn.Module):

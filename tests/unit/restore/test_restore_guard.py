@@ -10,7 +10,7 @@ from likeness.nodes.errors import FaceNotFoundError, LikenessError
 from likeness.nodes.faces.detect import find_faces
 from likeness.nodes.faces.mesh import face_mask
 from likeness.nodes.faces.recognise import embed
-from likeness.nodes.images import read_photo, to_image, to_uint8
+from likeness.nodes.media.images import read_photo, to_image, to_uint8
 from likeness.nodes.restore.guard import (
     FRACTIONS,
     LOWERS,

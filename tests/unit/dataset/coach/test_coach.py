@@ -12,7 +12,7 @@ import torch
 from likeness.nodes.dataset.coach import coach, coverage, shot_words
 from likeness.nodes.dataset.coach.nodes import LikenessCoach, LikenessSelectPhotos
 from likeness.nodes.dataset.coach.sheet import HEIGHT, WIDTH, coach_page
-from likeness.nodes.images import read_photo, to_uint8
+from likeness.nodes.media.images import read_photo, to_uint8
 from likeness.nodes.sockets import PhotoSet, Reason, Verdict
 
 

@@ -9,7 +9,7 @@ import pytest
 from likeness.nodes.dataset.coach import coverage, variety
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.quality import scene
 from likeness.nodes.sockets import PhotoSet, Verdict
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.faces.detect import find_faces
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.quality.rules import Rules
 from PIL import Image, ImageOps
 

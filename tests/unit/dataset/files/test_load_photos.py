@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes import decoding
 from likeness.nodes.dataset.files import load
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo
+from likeness.nodes.media import decoding
+from likeness.nodes.media.images import read_photo
 from PIL import Image
 
 ORIENTATION = 0x0112

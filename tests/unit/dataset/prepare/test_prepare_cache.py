@@ -14,7 +14,7 @@ from likeness.nodes.dataset.prepare.cache import Encoders
 from likeness.nodes.dataset.prepare.prepare import PrepareSettings, prepare, report
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 
 

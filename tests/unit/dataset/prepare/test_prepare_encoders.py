@@ -20,7 +20,7 @@ from likeness.nodes.dataset.prepare.nodes import LikenessPrepareTraining, _encod
 from likeness.nodes.dataset.prepare.prepare import PrepareSettings, prepare
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 from likeness.nodes.tensors import read_conditioning, read_latent, write_latent
 

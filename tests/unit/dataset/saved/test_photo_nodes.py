@@ -14,7 +14,7 @@ from likeness.nodes.dataset.nodes import NODES
 from likeness.nodes.dataset.saved.load_nodes import LikenessLoadPhotos
 from likeness.nodes.dataset.subject.nodes import LikenessSubject
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, to_uint8
+from likeness.nodes.media.images import read_photo, to_uint8
 from PIL import Image
 
 CURATE = {"min_face": 128, "min_sharpness": 40.0, "soft_sharpness": 100.0,

@@ -13,7 +13,7 @@ from likeness.nodes.dataset.files.load import read_record
 from likeness.nodes.dataset.saved.reading import read_saved
 from likeness.nodes.dataset.saved.save import SaveSettings, save
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.quality.look import look
 from likeness.nodes.sockets import Photo, PhotoSet, Verdict
 from PIL import Image

@@ -36,7 +36,7 @@ def test_the_same_person_is_on_one_side_of_the_cut_and_others_on_the_other(seen)
 
 def test_an_embedding_does_not_depend_on_the_size_of_the_photo(seen):
     from likeness.nodes.faces.detect import find_face
-    from likeness.nodes.images import resize
+    from likeness.nodes.media.images import resize
 
     pixels, face = seen("obama")
     small = resize(pixels, 455, 568)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from comfy_execution.graph_utils import ExecutionBlocker
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, resize, to_image
+from likeness.nodes.media.images import read_photo, resize, to_image
 from likeness.nodes.scoring.pick.nodes import LikenessPick, scored
 from likeness.nodes.scoring.pick.pick import (
     PickRules,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, to_image
+from likeness.nodes.media.images import read_photo, to_image
 from likeness.nodes.scoring.pick.nodes import scored
 from likeness.nodes.scoring.report.nodes import LikenessReportNode
 from likeness.nodes.scoring.report.page import WIDTH

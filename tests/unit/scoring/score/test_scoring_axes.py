@@ -10,7 +10,7 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.recognise.backends import backend
 from likeness.nodes.faces.recognise.copying import copy_paste
 from likeness.nodes.faces.recognise.embed import similarity
-from likeness.nodes.images import resize
+from likeness.nodes.media.images import resize
 from likeness.nodes.scoring.calibration.calibration import calibrate
 from likeness.nodes.scoring.calibration.references import nearness, own_spread
 from likeness.nodes.scoring.score import copying as copies

@@ -12,7 +12,7 @@ import pytest
 import torch
 from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces.recognise import backends, insight
-from likeness.nodes.images import to_image
+from likeness.nodes.media.images import to_image
 from likeness.nodes.scoring.bank.bank import shipped
 from likeness.nodes.scoring.score import score as score_module
 from likeness.nodes.scoring.score.nodes import LikenessScore

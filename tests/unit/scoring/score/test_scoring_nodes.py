@@ -11,7 +11,7 @@ import pytest
 import torch
 from likeness.nodes import files
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import to_image
+from likeness.nodes.media.images import to_image
 from likeness.nodes.scoring.score import report as reports
 from likeness.nodes.scoring.score.nodes import LikenessScore
 from likeness.nodes.scoring.score.sheet import CELL, HEADER, columns_for, sheet_size

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import resize
+from likeness.nodes.media.images import resize
 from likeness.nodes.scoring.score.score import yardstick
 from likeness.nodes.scoring.sweep.chart import CHART, draw_chart, draw_grid
 from likeness.nodes.scoring.sweep.figures import (

@@ -12,7 +12,7 @@ import torch
 import training_models
 from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
-from likeness.nodes.images import read_photo, turned
+from likeness.nodes.media.images import read_photo, turned
 from likeness.nodes.sockets import Photo, Subject, TrainingItem, TrainingSet
 from likeness.nodes.tensors import write_latent
 from likeness.nodes.training.kohya.arguments import Architecture

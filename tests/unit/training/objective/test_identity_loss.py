@@ -17,7 +17,7 @@ from likeness.nodes.errors import LikenessError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.recognise import dlib_resnet
 from likeness.nodes.faces.recognise.embed import centre, embed, similarity
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.training.frozen.scope import Scope
 from likeness.nodes.training.objective.identity_loss import IdentityLoss, cut_chip, target_of
 from likeness.nodes.training.recipes.adapters import LoRARecipe

@@ -11,7 +11,7 @@ import torch
 import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, to_image
+from likeness.nodes.media.images import read_photo, to_image
 from likeness.nodes.training.pictures import class_photos
 from likeness.nodes.training.pictures.class_judge import judge_pictures
 from likeness.nodes.training.pictures.class_nodes import ClassPhotosNode

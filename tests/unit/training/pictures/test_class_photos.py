@@ -12,7 +12,7 @@ import torch
 import training_models
 from likeness.nodes import runtime
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, to_image
+from likeness.nodes.media.images import read_photo, to_image
 from likeness.nodes.sockets import Subject
 from likeness.nodes.tensors import read_conditioning, read_latent
 from likeness.nodes.training.pictures import class_photos

@@ -14,7 +14,7 @@ import training_models
 from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.recognise.embed import embed_photo, similarity
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from likeness.nodes.scoring.score.copying import copying, originals
 from likeness.nodes.scoring.score.score import score_pictures, yardstick
 from likeness.nodes.sockets import Photo, Subject

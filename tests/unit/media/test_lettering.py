@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from likeness.nodes.lettering import fit, fit_name, font, wrap
+from likeness.nodes.media.lettering import fit, fit_name, font, wrap
 from PIL import Image, ImageDraw
 
 

@@ -8,10 +8,10 @@ import types
 
 import numpy as np
 import pytest
-from likeness.nodes import decoding
-from likeness.nodes.decoding import RefusedError, is_photo, kind_of
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.images import read_photo, reread_photo, told_of_reading
+from likeness.nodes.media import decoding
+from likeness.nodes.media.decoding import RefusedError, is_photo, kind_of
+from likeness.nodes.media.images import read_photo, reread_photo, told_of_reading
 from PIL import Image, ImageFile
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"

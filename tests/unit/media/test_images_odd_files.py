@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from likeness.nodes.images import read_photo
+from likeness.nodes.media.images import read_photo
 from PIL import Image
 
 

@@ -6,7 +6,7 @@ import icc_profiles
 import numpy as np
 import pytest
 from likeness.nodes.dataset.prepare.masks import read_mask
-from likeness.nodes.images import read_photo, told_of_reading
+from likeness.nodes.media.images import read_photo, told_of_reading
 from likeness.nodes.sockets import Photo
 from PIL import Image, ImageCms
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ..files import on_disk
 from .decoding import is_photo
-from .files import on_disk
 
 # OneTrainer's masks and conditioning pictures, which lie among the photos.
 LABELS = ("-masklabel", "-condlabel")

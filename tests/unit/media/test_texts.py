@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from likeness.nodes.errors import LikenessError
-from likeness.nodes.texts import read_text
+from likeness.nodes.media.texts import read_text
 
 TEXT = "ohwx man, caf\u00e9\nohwx, smiling\n"
 

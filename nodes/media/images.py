@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from ..errors import LikenessError
 from .colour import to_srgb, told_of_colour
 from .decoding import DAMAGED, opened, told_of_size
-from .errors import LikenessError
 
 
 def to_uint8(image: torch.Tensor) -> np.ndarray:

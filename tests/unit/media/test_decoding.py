@@ -45,13 +45,15 @@ def heic_reader(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["IMG_1.jpg", "IMG_1.HEIC", "IMG_1", "IMG_1.png"])
-def test_heic_is_read_under_any_name_by_the_first_that_reads(heic_reader, tmp_path, name):
+@pytest.mark.parametrize("read", [read_photo, lambda path: reread_photo(path, path.name)],
+                         ids=["anew", "from a set that an earlier run of ComfyUI made"])
+def test_heic_is_read_under_any_name_by_the_first_that_reads(heic_reader, tmp_path, name, read):
     heic_reader()
     stored = io.BytesIO()
     Image.new("RGB", (6, 4), (10, 200, 30)).save(stored, "PNG")
     (tmp_path / name).write_bytes(HEIC + stored.getvalue())
     assert is_photo(tmp_path / name)
-    assert (read_photo(tmp_path / name) == (10, 200, 30)).all()
+    assert (read(tmp_path / name) == (10, 200, 30)).all()
 
 
 def test_heic_without_its_reader_names_the_package_under_any_name(heic_reader, monkeypatch,

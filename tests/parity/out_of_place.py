@@ -77,9 +77,13 @@ class Truth:
     replaced: int = 0
 
     def loss(self, out_of_place: bool) -> torch.Tensor:
-        """Mean squared error of what the network itself predicts: noise, velocity or flow."""
-        with torch.inference_mode(False), torch.enable_grad(), formulas_for_kernels(), \
-                _Double(out_of_place) as mode:
+        """Mean squared error of what the network itself predicts: noise, velocity or flow.
+
+        Sums in place are not differentiated: a graph through them hangs in a circle that no
+        collector sees, and with it the network would never be freed.
+        """
+        with torch.inference_mode(False), torch.set_grad_enabled(out_of_place), \
+                formulas_for_kernels(), _Double(out_of_place) as mode:
             estimate = self.base.apply_model(
                 self.noisy, self.sigmas, transformer_options=dict(self.options), **self.conds)
         self.replaced = mode.replaced

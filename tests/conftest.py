@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+MOST_RESIDENT = 4.5e9  # bytes that a process may hold between two files
 COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
 
 sys.path.insert(0, str(COMFYUI))
@@ -60,6 +61,9 @@ def _given_back() -> Iterator[None]:
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        held = pages * os.sysconf("SC_PAGE_SIZE")
+        assert held < MOST_RESIDENT, f"The tests so far have left {held / 1e9:.1f} GB behind."
 
 
 @pytest.fixture(scope="session")

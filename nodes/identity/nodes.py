@@ -44,7 +44,7 @@ class LikenessLoadFaceAdapter(io.ComfyNode):
                 io.Combo.Input("adapter", options=models.file_names(models.FACE_ADAPTERS),
                                tooltip="File in models/ipadapter. Must be made for the same model "
                                        "family (SD1.5 or SDXL) as the checkpoint."),
-                io.Combo.Input("recogniser", options=[AUTO, *backends.ids()], default=AUTO,
+                io.Combo.Input("recogniser", options=[AUTO, *backends.single_ids()], default=AUTO,
                                tooltip="The face recogniser whose embeddings the adapter reads. "
                                        "auto: the file's own note, else buffalo_l for width 512 "
                                        "and dlib for width 128. Change it only for an adapter "

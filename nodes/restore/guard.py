@@ -59,6 +59,16 @@ class Judge:
         """Similarity to the subject, or without a subject to the face before."""
         return self._similarity(seen, before if self.centre is None else self.centre)
 
+    def alone(self, seen: np.ndarray | None, before: np.ndarray | None) -> dict[str, float]:
+        """The likeness by each of several judges alone; empty where there is one, or no face."""
+        parts = backends.parts_of(self.backend)
+        against = before if self.centre is None else self.centre
+        if len(parts) == 1 or seen is None or against is None:
+            return {}
+        rows = zip(parts, *(embed.split_parts(row, self.backend) for row in (seen, against)),
+                   strict=True)
+        return {part: embed.similarity(own, other, part) for part, own, other in rows}
+
     def same_person(self, seen: np.ndarray | None, before: np.ndarray | None) -> bool:
         """Whether two looks at a face show one person; yes when the recogniser has no cut."""
         found = self._similarity(seen, before)

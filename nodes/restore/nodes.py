@@ -115,9 +115,10 @@ class LikenessRestoreFaces(io.ComfyNode):
                     tooltip="CodeFormer only: 0 invents the cleanest face, 1 stays closest to the "
                             "picture. GFPGAN and RestoreFormer have no such setting."),
                 io.Combo.Input(
-                    "judge", options=backends.ids(), default="dlib",
-                    tooltip="The face recogniser that measures likeness. Choose another one than "
-                            "the face adapter used. " + backends.choices_text()),
+                    "judge", options=backends.ids(), default=backends.BOTH,
+                    tooltip="The face recogniser that measures likeness: two together, and the "
+                            "report says where they disagree, or one that the face adapter did "
+                            "not use. " + backends.choices_text()),
                 SubjectType.Input(
                     "subject", optional=True,
                     tooltip="Whose likeness the guard protects. Without a subject the guard only "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ..faces.align import FFHQ_512, five_points, similarity_transform
 from ..faces.detect import find_faces
 from ..faces.mesh import face_mask
 from ..media.images import to_uint8
-from ..sockets import Face
+from ..sockets import EMPTY, Face
 from .guard import LOWERS, SOMEBODY_ELSE, UNSEEN, Judge, Trial, strongest
 from .paste import cut, paste
 from .registry import CHIP, Restorer, restore_chip
@@ -55,6 +55,13 @@ class Outcome:
     after: float | None
     trials: tuple[Trial, ...] = ()
     reason: str = ""  # why the face stayed as it was
+    # By each of several judges alone, before and after; empty: there is one judge.
+    alone: Mapping[str, tuple[float, float]] = field(default_factory=lambda: EMPTY)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether one judge alone finds the face less alike than before, and another does not."""
+        return len({after < before for before, after in self.alone.values()}) > 1
 
 
 def restore_images(images: torch.Tensor, network: Network, judge: Judge, settings: Settings,
@@ -135,14 +142,23 @@ def _decide(image: torch.Tensor, blended: Callable[[float], torch.Tensor], face:
     look_before = judge.look(to_uint8(image), face)
     before = judge.likeness(look_before, look_before)
 
+    seen: dict[float, np.ndarray | None] = {}
+
     def measure(strength: float) -> float | None:
-        return judge.likeness(judge.look(to_uint8(blended(strength)), face), look_before)
+        seen[strength] = judge.look(to_uint8(blended(strength)), face)
+        return judge.likeness(seen[strength], look_before)
+
+    def alone(strength: float) -> dict[str, tuple[float, float]]:
+        after = judge.alone(seen[strength], look_before)
+        return {id: (value, after[id]) for id, value
+                in judge.alone(look_before, look_before).items() if id in after}
 
     if settings.strength == 0:
         return Outcome(0.0, before, before, reason="The strength is 0.")
     if not settings.guard:
         after = measure(settings.strength)
-        return Outcome(settings.strength, before, after, (Trial(settings.strength, after),))
+        return Outcome(settings.strength, before, after, (Trial(settings.strength, after),),
+                       alone=alone(settings.strength))
     if before is None:
         return Outcome(0.0, None, None, reason=UNSEEN)
     whole = judge.look(to_uint8(blended(1.0)), face)
@@ -152,7 +168,7 @@ def _decide(image: torch.Tensor, blended: Callable[[float], torch.Tensor], face:
     strength, trials = strongest(measure, settings.strength, judge.least(before))
     if strength == 0:
         return Outcome(0.0, before, before, trials, LOWERS)
-    return Outcome(strength, before, trials[-1].likeness, trials)
+    return Outcome(strength, before, trials[-1].likeness, trials, alone=alone(strength))
 
 
 def _mean_change(before: torch.Tensor, after: torch.Tensor, mask: torch.Tensor) -> float:
@@ -169,6 +185,9 @@ def _entry(face: Face, outcome: Outcome, judge: Judge) -> dict[str, Any]:
         "strength": round(outcome.strength, 3),
         "likeness_before": _round(outcome.before),
         "likeness_after": _round(outcome.after),
+        "judges": {id: {"before": _round(first), "after": _round(last)}
+                   for id, (first, last) in outcome.alone.items()},
+        "judges_differ": outcome.disputed,
         "compared_with": judge.compared_with,
         "tried": [{"strength": round(trial.strength, 3), "likeness": _round(trial.likeness)}
                   for trial in outcome.trials],
@@ -198,6 +217,7 @@ def report(entries: Sequence[dict[str, Any]], restorer: Restorer, settings: Sett
         "faces_restored": len(faces) - refused,
         "faces_left": refused,
         "pictures_without_face": sum(entry["status"] == "no_face" for entry in entries),
+        "judges_differ": sum(face["judges_differ"] for face in faces),
         "mean_likeness_before": _mean([face["likeness_before"] for face in faces]),
         "mean_likeness_after": _mean([face["likeness_after"] for face in faces]),
         "text": _sentence(len(faces), refused, settings),

@@ -134,6 +134,7 @@ def _scoring(folder: Path, count: int) -> dict[str, float]:
     from likeness.nodes.dataset.curate.curate import curate
     from likeness.nodes.dataset.files.load import read_photos
     from likeness.nodes.dataset.subject.subject import SubjectSettings, make_subject
+    from likeness.nodes.faces.recognise.backends import BOTH
     from likeness.nodes.media.images import read_photo
     from likeness.nodes.quality.rules import Rules
     from likeness.nodes.scoring.score.axes import measure_axes
@@ -147,7 +148,7 @@ def _scoring(folder: Path, count: int) -> dict[str, float]:
     subject = make_subject(judged, SubjectSettings("bench", "ohwx", "man", 1, True),
                            lambda done: None)
     pictures = [read_photo(file) for file in photos.next(count)]
-    measure = yardstick(subject, "dlib")
+    measure = yardstick(subject, BOTH)
     clock = Clock()
     with clock.time("score"):
         scores = score_pictures(pictures, measure)

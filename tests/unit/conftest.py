@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from likeness.nodes.faces.detect import find_face
 from likeness.nodes.faces.mesh import subject_mesh
-from likeness.nodes.faces.recognise.embed import embed_photo, leave_one_out
+from likeness.nodes.faces.recognise.backends import BOTH, parts_of
+from likeness.nodes.faces.recognise.embed import embed_photo, leave_one_out, split_parts
 from likeness.nodes.media.images import read_photo
 from likeness.nodes.sockets import Photo, Subject
 from PIL import Image, ImageEnhance
@@ -35,7 +36,9 @@ def obama(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     for number, variant in enumerate(variants):
         variant.save(folder / f"{number}.png")
         photos.append(_photo(folder / f"{number}.png"))
-    embeddings = np.stack([embed_photo(photo) for photo in photos])
+    rows = np.stack([embed_photo(photo, BOTH) for photo in photos])
+    embeddings = dict(zip(parts_of(BOTH), split_parts(rows, BOTH), strict=True))
+    spreads = {id: leave_one_out(own, id) for id, own in {**embeddings, BOTH: rows}.items()}
     return Subject("Obama", "ohwx", "man", tuple(photos[:3]), tuple(photos[3:]),
-                   {"dlib": embeddings}, {"dlib": leave_one_out(embeddings)},
+                   embeddings, spreads,
                    subject_mesh([photo.face for photo in photos]))

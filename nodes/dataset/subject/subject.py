@@ -13,8 +13,8 @@ import numpy as np
 
 from ...errors import LikenessError
 from ...faces.mesh import subject_mesh
-from ...faces.recognise.embed import embed_photo, leave_one_out
-from ...quality.look import RECOGNISER
+from ...faces.recognise.backends import BOTH, parts_of
+from ...faces.recognise.embed import embed_photo, leave_one_out, split_parts
 from ...sockets import Photo, PhotoSet, Subject, Verdict
 from ..curate.curate import count_rules
 from ..curate.sheet import BLUE, GREEN, Card, draw_sheet
@@ -80,15 +80,17 @@ def make_subject(photos: PhotoSet, settings: SubjectSettings,
     references, held_out = split(usable, settings.held_out)
     rows = []
     for done, photo in enumerate(references + held_out, start=1):
-        rows.append(embed_photo(photo, RECOGNISER))
+        rows.append(embed_photo(photo, BOTH))
         on_photo(done)
-    embeddings = np.stack(rows)
-    embeddings.setflags(write=False)
+    embeddings = dict(zip(parts_of(BOTH), split_parts(np.stack(rows), BOTH), strict=True))
+    for part in embeddings.values():
+        part.setflags(write=False)
+    spreads = {id: leave_one_out(part, id) for id, part in embeddings.items()}
+    spreads[BOTH] = leave_one_out(np.stack(rows), BOTH)
     return Subject(
         name=settings.name.strip(), trigger=settings.trigger.strip(),
         class_noun=settings.class_noun.strip(), references=references, held_out=held_out,
-        embeddings=MappingProxyType({RECOGNISER: embeddings}),
-        spread=MappingProxyType({RECOGNISER: leave_one_out(embeddings, RECOGNISER)}),
+        embeddings=MappingProxyType(embeddings), spread=MappingProxyType(spreads),
         mesh=subject_mesh([photo.face for photo in references + held_out if photo.face]))
 
 
@@ -137,7 +139,7 @@ def split(photos: tuple[Photo, ...], held_out: int) -> tuple[tuple[Photo, ...], 
 
 def subject_sheet(subject: Subject) -> np.ndarray:
     """Draw the references and the held-out photos: (H, W, 3) uint8."""
-    likeness = subject.spread[RECOGNISER].similarities
+    likeness = subject.spread[BOTH].similarities
     cards = []
     for place, photo in enumerate(subject.photos):
         trains = place < len(subject.references)
@@ -151,7 +153,7 @@ def subject_sheet(subject: Subject) -> np.ndarray:
 
 def report(subject: Subject, settings: SubjectSettings) -> dict[str, Any]:
     """The subject as JSON data."""
-    spread = subject.spread[RECOGNISER]
+    spread = subject.spread[BOTH]
     return {
         "name": subject.name,
         "trigger": subject.trigger,
@@ -159,7 +161,7 @@ def report(subject: Subject, settings: SubjectSettings) -> dict[str, Any]:
         "references": [str(photo.file) for photo in subject.references],
         "held_out": [str(photo.file) for photo in subject.held_out],
         "held_out_asked": settings.held_out,
-        "recogniser": RECOGNISER,
+        "recogniser": BOTH,
         "spread": {"low": round(spread.low, 4), "median": round(spread.median, 4),
                    "similarities": [round(value, 4) for value in spread.similarities]},
         "yaw": [round(photo.face.pose.yaw, 1) if photo.face else None for photo in subject.photos],

@@ -28,16 +28,29 @@ OPENCV_ZOO = "opencv_zoo"
 
 
 @dataclass(frozen=True)
+class Part:
+    """One of the recognisers that judge together, and the scale on which its word counts.
+
+    Mean and standard deviation are those of its similarity over all pairs of the people of the bank
+    that travels with the pack.
+    """
+
+    id: str
+    stranger_mean: float
+    stranger_deviation: float
+
+
+@dataclass(frozen=True)
 class Backend:
-    """One face recogniser."""
+    """One face recogniser, or several that judge together."""
 
     id: str
     title: str
     dimension: int
-    metric: Literal["l2", "cosine"]  # similarity: 1 - L2 distance, or cosine
-    same_person: float | None  # published same-person cut as a similarity; None: calibrate
-    cut_source: str  # who published that cut; empty: nobody
-    library: Literal["torch", "insightface", "opencv"]  # what runs the files
+    metric: Literal["l2", "cosine", "joint"]  # similarity: 1 - L2 distance, cosine, see `embed`
+    same_person: float | None  # stated same-person cut as a similarity; None: calibrate
+    cut_source: str  # who states that cut; empty: nobody
+    library: Literal["dlib", "mobilefacenet", "insightface", "opencv", "parts"]  # what runs it
     detector: str  # what finds the points by which the face is aligned
     licence: str
     commercial: bool
@@ -45,6 +58,7 @@ class Backend:
     files: tuple[str, ...]  # the detector, where the library brings one, then the recogniser
     registry: str = ""  # the host's model folder; empty: vendored with the pack
     folder: str = ""  # below that model folder
+    parts: tuple[Part, ...] = ()  # who judges together; empty: it is one recogniser
     sha256: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -56,17 +70,39 @@ class Backend:
 _RESEARCH = "InsightFace weights: non-commercial research only"
 _RELEASES = "the model packages of the insightface project's GitHub releases (v0.7)"
 _SCRFD = "the pack's own SCRFD"
+BOTH = "both"  # the two that travel with the pack, which judge unless somebody else is chosen
+_MS_CELEB = "trained on refined MS-Celeb-1M, a data set that its makers have withdrawn"
 
 BACKENDS = (
     Backend(
+        id=BOTH, title="dlib and MobileFaceNet together (travel with the pack)", dimension=320,
+        metric="joint",
+        same_person=0.402, cut_source="1 in 1000 pairs of the women of the pack's bank reach it",
+        library="parts", detector="MediaPipe's landmarks",
+        licence=f"CC0-1.0 and Apache-2.0 weights; MobileFaceNet was {_MS_CELEB}", commercial=True,
+        source="this pack",
+        files=("face_embedder.safetensors", "face_embedder_mobile.safetensors"),
+        parts=(Part("dlib", 0.1818, 0.0899), Part("mobilefacenet", 0.0393, 0.1451))),
+    Backend(
         id="dlib", title="dlib ResNet (travels with the pack)", dimension=128, metric="l2",
         same_person=0.4, cut_source="L2 distance 0.6, LFW 99.38 % (dlib, dnn_face_recognition_ex)",
-        library="torch", detector="MediaPipe's landmarks",
+        library="dlib", detector="MediaPipe's landmarks",
         licence="CC0-1.0 weights, MIT conversion", commercial=True, source="this pack",
         files=("face_embedder.safetensors",),
         sha256=MappingProxyType({
             "face_embedder.safetensors":
                 "accb2bfe814626e84c5a25f162dbbdb211274dbed6b729411c83643a01941b34"})),
+    Backend(
+        id="mobilefacenet", title="MobileFaceNet (travels with the pack)", dimension=192,
+        metric="cosine",
+        same_person=0.51, cut_source="1 in 1000 pairs of the women of the pack's bank reach it",
+        library="mobilefacenet", detector="MediaPipe's landmarks",
+        licence=f"Apache-2.0 weights, {_MS_CELEB}",
+        commercial=True, source="this pack",
+        files=("face_embedder_mobile.safetensors",),
+        sha256=MappingProxyType({
+            "face_embedder_mobile.safetensors":
+                "9c95a0c24594e2953f2a14e67d5bff28389b2573964b4d8eda5257acda5d61c7"})),
     Backend(
         id="buffalo_l", title="InsightFace buffalo_l (ArcFace R50)", dimension=512,
         metric="cosine",
@@ -147,13 +183,19 @@ def ids() -> list[str]:
     return list(_BY_ID)
 
 
+def single_ids() -> list[str]:
+    """The names of recognisers that give one embedding, as a face adapter needs it."""
+    return [known.id for known in BACKENDS if not known.parts]
+
+
 def choices_text() -> str:
     """Sentences for a tooltip: what needs files, where they go, and what is non-commercial."""
     vendored = [known.id for known in BACKENDS if not known.registry]
     free = [f"{known.id} ({known.licence}; files in {known.place})"
             for known in BACKENDS if known.registry and known.commercial]
     bound = [known.id for known in BACKENDS if not known.commercial]
-    return (f"{_listed(vendored)} needs no file and may be used commercially. "
+    return (f"{_listed(vendored)} need no file and may be used commercially ({BOTH}: dlib and "
+            f"mobilefacenet together; mobilefacenet was {_MS_CELEB}). "
             f"So may {_listed(free)}. NON-COMMERCIAL weights, files in "
             f"models/insightface/models: {_listed(bound)}.")
 
@@ -171,6 +213,11 @@ def backend(id: str) -> Backend:
     if id not in _BY_ID:
         raise LikenessError(f"`{id}` is not a face recogniser; choose one of {', '.join(_BY_ID)}.")
     return _BY_ID[id]
+
+
+def parts_of(id: str) -> tuple[str, ...]:
+    """The single recognisers that judge under a name: its parts, or itself."""
+    return tuple(part.id for part in backend(id).parts) or (id,)
 
 
 def find(id: str) -> tuple[Path, ...] | None:

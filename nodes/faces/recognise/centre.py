@@ -8,6 +8,7 @@ import numpy as np
 
 from ...errors import LikenessError
 from . import backends
+from .embed import split_parts
 
 _STEPS, _CLOSE = 200, 1e-7
 FEWEST = 3  # embeddings of which one can be outvoted
@@ -27,6 +28,10 @@ def robust_centre(embeddings: Sequence[np.ndarray] | np.ndarray,
     rows = np.asarray(embeddings, np.float64)
     if not len(rows):
         raise LikenessError("There is no face embedding to average; keep at least one photo.")
+    parts = backends.parts_of(backend)
+    if len(parts) > 1:
+        return np.concatenate([robust_centre(own, part) for own, part
+                               in zip(split_parts(rows, backend), parts, strict=True)])
     cosine = backends.backend(backend).metric == "cosine"
     if cosine:
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)

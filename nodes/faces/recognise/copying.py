@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from .embed import split_parts
 
-def copy_paste(generated: np.ndarray, targets: np.ndarray, reference: np.ndarray) -> float:
-    """MultiID-Bench's copy-paste measure, averaged over the targets (T, D).
+
+def copy_paste(generated: np.ndarray, targets: np.ndarray, reference: np.ndarray,
+               backend: str = "dlib") -> float:
+    """MultiID-Bench's copy-paste measure, averaged over the targets (T, D) and the judges.
 
     (angle(g, t) - angle(g, r)) / angle(t, r), angles being those between two embeddings, with g the
     generated face, t another real photo and r the reference; 0 where t and r are one
     (WithAnyone, arXiv 2510.14975). Above 0 the picture is nearer to the reference than to what the
     person looks like elsewhere; 1 is the reference itself.
     """
+    rows = (split_parts(part, backend) for part in (generated, targets, reference))
+    return float(np.mean([_single(*own) for own in zip(*rows, strict=True)]))
+
+
+def _single(generated: np.ndarray, targets: np.ndarray, reference: np.ndarray) -> float:
     values = []
     for target in targets:
         apart = _angle(target, reference)

@@ -35,11 +35,10 @@ class LikenessImpostorBank(io.ComfyNode):
                     tooltip="A folder of photos below the input folder, or below "
                             f"models/{BANK_FACES}; at least {MINIMUM_BANK} people, never "
                             "the subject, best of the subject's own age and origin. Empty takes "
-                            "the bank that comes with the pack (recogniser dlib)."),
+                            "the bank that comes with the pack, for its own recognisers."),
                 io.Combo.Input(
-                    "backend", options=backends.ids(), default="dlib",
-                    tooltip="The recogniser that will judge. dlib comes with the pack and may be "
-                            "used commercially; the others need files of yours."),
+                    "backend", options=backends.ids(), default=backends.BOTH,
+                    tooltip="The recogniser that will judge. " + backends.choices_text()),
             ],
             outputs=[
                 ImpostorBankType.Output(display_name="bank",

@@ -5,9 +5,9 @@ expects, and how alike strangers are depends on who is looked for. Two yardstick
 something: the subject's own leave-one-out similarities s_1..s_n (each photo against the centre of
 the others), and how alike the people of a bank are to the subject.
 
-    floor  = what 1 in 1000 strangers reach (`Impostors.limit`); without a bank the recogniser's
-             published same-person cut
-    doubt  = what 1 in 100 strangers reach; without a bank the published cut
+    floor  = what 1 in 1000 strangers reach (`Impostors.limit`), by the group of the bank's people
+             of which most do; without a bank the recogniser's published same-person cut
+    doubt  = what 1 in 100 strangers reach, alike; without a bank the published cut
     sigma0 = max((median(s) - floor) / 4, (1 - median(s)) / 8)
                                            what we assume before having seen many photos
     sigma  = sqrt(((n - 1) m^2 + 3 sigma0^2) / (n + 2)),   m = 1.4826 c_n median|s - median(s)|
@@ -21,13 +21,19 @@ keeps three nearly equal selfies from making the rule absurdly strict. With sigm
 lies half way between a high median and the floor. The rule is one and continuous: photos that agree
 less move the limits down, keep_from no further than to the floor, and a note says where the subject
 cannot be told from strangers.
+
+A woman is more like other women than like the people of a bank that are men for the most part: 1 in
+100 of the bank are then 1 in 8 of those who could be taken for her. So where a bank says who its
+people are, a limit is the highest that any of its groups asks for, and a rate that of the group of
+which most pass.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -57,6 +63,7 @@ class Calibration:
     note: str = ""  # why a limit is missing or tells little, one sentence
     sigma: float | None = None  # of the subject's own similarities
     impostors: Impostors | None = None  # None: no bank, so false accepts cannot be stated
+    groups: tuple[Impostors, ...] = ()  # of those, by who they are; none: the bank does not say
     everyone: Impostors | None = None  # with the one who was left out; None: nobody was
 
     @property
@@ -87,10 +94,11 @@ class Calibration:
         return None if self.impostors is None else self.impostors.percentile(score)
 
     def false_accepts(self, limit: float | None) -> Rate | None:
-        """How many strangers reach a similarity; None without a bank."""
+        """How many strangers of the worst group reach a similarity; None without a bank."""
         if self.impostors is None or limit is None:
             return None
-        return self.impostors.false_accepts(limit)
+        rates = [group.false_accepts(limit) for group in self.groups or (self.impostors,)]
+        return max(rates, key=lambda rate: rate.upper if rate.estimate is None else rate.estimate)
 
     def false_accepts_of_everyone(self, limit: float | None) -> Rate | None:
         """The same with the person who was left out; None where nobody was."""
@@ -112,13 +120,15 @@ class Calibration:
 
 
 def calibrate(spread: Spread | None, cut: float | None,
-              strangers: Sequence[float] | np.ndarray | None = None) -> Calibration:
+              strangers: Sequence[float] | np.ndarray | None = None,
+              groups: Mapping[str, np.ndarray] = MappingProxyType({})) -> Calibration:
     """Set the limits for one subject.
 
     Args:
         spread: the subject's leave-one-out similarities; None when there are none.
         cut: the recogniser's stated same-person similarity, or None.
         strangers: similarities of a bank's people to the subject's centre; None without a bank.
+        groups: which of the people belong together, (N,) bool by name; small groups do not count.
     """
     few = spread is None or len(spread.similarities) < MINIMUM_PHOTOS
     spread = None if few else spread
@@ -127,17 +137,33 @@ def calibrate(spread: Spread | None, cut: float | None,
     impostors = everyone if rest is None else rest
     everyone = None if rest is None else everyone
     banked = impostors is not None and len(impostors.similarities) >= MINIMUM_BANK
-    floor = impostors.limit(KEEP_RATE) if banked else cut
-    doubt = impostors.limit(DOUBT_RATE) if banked else cut
+    told = _by_group(strangers, groups, rest is not None) if banked else ()
+    floor = _highest(told or (impostors,), KEEP_RATE) if banked else cut
+    doubt = _highest(told or (impostors,), DOUBT_RATE) if banked else cut
     if spread is None:
         return Calibration(None, cut, None, doubt,
                            f"The subject has fewer than {MINIMUM_PHOTOS} photos, so no picture can "
-                           "be called keep; add photos.", None, impostors)
+                           "be called keep; add photos.", None, impostors, told)
     sigma = _sigma(spread, floor)
     reject_below = min(doubt, spread.median - FAR_SIGMAS * sigma) if banked else doubt
     return Calibration(spread, cut, _keep_from(spread, sigma, floor), reject_below,
                        _note(spread, floor, reject_below, impostors if banked else None), sigma,
-                       impostors, everyone)
+                       impostors, told, everyone)
+
+
+def _by_group(strangers: Sequence[float] | np.ndarray, groups: Mapping[str, np.ndarray],
+              without_first: bool) -> tuple[Impostors, ...]:
+    """The strangers of each group that is large enough, the most alike of all left out if asked."""
+    values = np.asarray(strangers, np.float64)
+    counts = np.ones(len(values), bool)
+    if without_first:
+        counts[int(values.argmax())] = False
+    return tuple(Impostors.of(values[members & counts], name) for name, members in groups.items()
+                 if (members & counts).sum() >= MINIMUM_BANK)
+
+
+def _highest(groups: Sequence[Impostors], rate: float) -> float:
+    return max(group.limit(rate) for group in groups)
 
 
 def _without_subject(everyone: Impostors, spread: Spread) -> Impostors | None:

@@ -30,15 +30,16 @@ class Rate:
     of: int  # samples
     upper: float  # 95 % sure to be above the true rate, by the count alone
     modelled: bool  # the estimate comes from a model, because too few were counted
+    among: str = ""  # which group of people it holds for; empty: all of them
 
     @property
     def text(self) -> str:
-        """For people, such as `0.04 % (modelled; 0 of 535 counted, at most 0.6 %)`."""
+        """For people, such as `0.04 % (modelled; 0 of 141 women counted, at most 2.1 %)`."""
+        counted = f"{self.counted} of {self.of}{' ' if self.among else ''}{self.among} counted"
         if self.estimate is None:
-            return f"at most {percent(self.upper)} ({self.counted} of {self.of} counted)"
+            return f"at most {percent(self.upper)} ({counted})"
         how = "modelled; " if self.modelled else ""
-        return (f"{percent(self.estimate)} ({how}{self.counted} of {self.of} counted, at most "
-                f"{percent(self.upper)})")
+        return f"{percent(self.estimate)} ({how}{counted}, at most {percent(self.upper)})"
 
 
 def percent(rate: float | None) -> str:
@@ -74,15 +75,16 @@ class Impostors:
     level: float  # u
     excess: float  # b
     above: int  # k
+    among: str = ""  # which group of people these are; empty: all of them
 
     @classmethod
-    def of(cls, similarities: Sequence[float] | np.ndarray) -> Impostors:
+    def of(cls, similarities: Sequence[float] | np.ndarray, among: str = "") -> Impostors:
         """Fit the tail to at least two similarities of strangers."""
         ordered = np.sort(np.asarray(similarities, np.float64))
         count = min(max(round(_TAIL_SHARE * len(ordered)), _TAIL_LEAST), len(ordered) - 1)
         level = float(ordered[-count - 1])
         excess = max(float((ordered[-count:] - level).mean()), 1e-6)
-        return cls(ordered, level, excess, count)
+        return cls(ordered, level, excess, count, among)
 
     def false_accepts(self, limit: float) -> Rate:
         """How many strangers a limit lets in."""
@@ -90,9 +92,9 @@ class Impostors:
         counted = of - int(np.searchsorted(self.similarities, limit, side="left"))
         modelled = counted < COUNTED and limit > self.level
         if modelled and of < MODELLED_FROM:
-            return Rate(None, counted, of, upper_bound(counted, of), False)
+            return Rate(None, counted, of, upper_bound(counted, of), False, self.among)
         estimate = self._tail(limit) if modelled else counted / of
-        return Rate(estimate, counted, of, upper_bound(counted, of), modelled)
+        return Rate(estimate, counted, of, upper_bound(counted, of), modelled, self.among)
 
     def limit(self, rate: float) -> float:
         """The similarity that strangers reach at this rate, by count or by the tail."""

@@ -47,9 +47,10 @@ class LikenessPick(io.ComfyNode):
                                tooltip="When no picture may be picked: stop with the reasons, or "
                                        "pick the most alike one all the same; the report says "
                                        "so."),
-                io.Combo.Input("backend", options=backends.ids(), default="dlib",
-                               tooltip="The face recogniser that judges; not the one that injected "
-                                       "the face. Not used where `report` is connected."),
+                io.Combo.Input("backend", options=backends.ids(), default=backends.BOTH,
+                               tooltip="The face recogniser that judges: two together, or one that "
+                                       "did not inject the face. Not used where `report` is "
+                                       "connected."),
                 ReportType.Input("report", optional=True,
                                  tooltip="The report of a Likeness Score of the same pictures, so "
                                          "that they are not scored again. `images` may be in the "

@@ -124,8 +124,8 @@ def copying(pixels: np.ndarray, score: Score, known: Originals) -> Copying | Non
     held_out = alike[count:]
     return Copying(
         measure.subject.references[nearest].name, alike[nearest],
-        copy_paste(score.embedding, measure.photos[count:], measure.photos[nearest])
-        if held_out else None,
+        copy_paste(score.embedding, measure.photos[count:], measure.photos[nearest],
+                   measure.backend) if held_out else None,
         alike[nearest] - max(held_out) if held_out else None,
         known.limit is not None and alike[nearest] > known.limit, bits, photo)
 

@@ -47,9 +47,10 @@ class LikenessScore(io.ComfyNode):
                 io.Image.Input("images", tooltip="The pictures to score, in any order."),
                 SubjectType.Input("subject", tooltip="Whom they should look like."),
                 io.Combo.Input(
-                    "backend", options=backends.ids(), default="dlib",
-                    tooltip="The face recogniser that judges. Choose another one than the face "
-                            "adapter used, or it praises its own work. "
+                    "backend", options=backends.ids(), default=backends.BOTH,
+                    tooltip="The face recogniser that judges: two together, and the report says "
+                            "where they disagree. One alone should not be the one that the face "
+                            "adapter or an identity loss used, or it praises its own work. "
                             + backends.choices_text()),
                 io.Combo.Input(
                     "several_faces", options=list(SEVERAL), default="largest",
@@ -68,8 +69,9 @@ class LikenessScore(io.ComfyNode):
                 ImpostorBankType.Input(
                     "bank", optional=True,
                     tooltip="Other people's faces from Likeness Impostor Bank, to state how many "
-                            "strangers pass. The judge dlib brings 535 of its own; connect one "
-                            "for another recogniser, or one of people like the subject."),
+                            "strangers pass. The judges that come with the pack bring 535 of "
+                            "their own; connect one for another recogniser, or one of people "
+                            "like the subject."),
                 io.Combo.Input(
                     "second_backend", options=[NONE, *backends.ids()], default=NONE, optional=True,
                     tooltip="A second recogniser that judges the same faces; the report shows "

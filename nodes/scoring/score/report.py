@@ -70,6 +70,8 @@ def build(ranked: Sequence[Score], pictures: Sequence[np.ndarray], measure: Yard
         **yardstick_entry(measure),
         "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
         "axes": axes_entry(axes),
+        "judges": [_judge_entry(ranked, judge) for judge in measure.judges],
+        "judges_differ": sum(score.disputed for score in ranked),
         "second_judge": None if second is None else _second_entry(ranked, second),
         "images": [_entry(place, score, files[place - 1] if files else None, measure, axes, second)
                    for place, score in enumerate(ranked, 1)],
@@ -134,7 +136,8 @@ def rate_entry(rate: Rate | None) -> dict[str, Any] | None:
     return None if rate is None else {
         "rate": None if rate.estimate is None else float(f"{rate.estimate:.3g}"),
         "counted": rate.counted, "of": rate.of,
-        "at_most": float(f"{rate.upper:.3g}"), "modelled": rate.modelled, "text": rate.text}
+        "at_most": float(f"{rate.upper:.3g}"), "modelled": rate.modelled,
+        "among": rate.among or "all people of the bank", "text": rate.text}
 
 
 def _bank_entry(measure: Yardstick) -> dict[str, Any]:
@@ -179,6 +182,15 @@ def axes_entry(axes: Axes) -> dict[str, Any]:
     }
 
 
+def _judge_entry(ranked: Sequence[Score], judge: Yardstick) -> dict[str, Any]:
+    """One of several judges alone: its limits, and how many pictures it would keep."""
+    said = [opinion for score in ranked for opinion in score.opinions
+            if opinion.backend == judge.backend]
+    counts = Counter(opinion.verdict.value for opinion in said)
+    return {"backend": _recogniser(judge.backend), **yardstick_entry(judge),
+            "counts": {verdict.value: counts[verdict.value] for verdict in Verdict}}
+
+
 def _second_entry(ranked: Sequence[Score], second: SecondOpinion) -> dict[str, Any]:
     differing = [score.index for score in ranked if second.differs(score)]
     return {"backend": _recogniser(second.measure.backend), **yardstick_entry(second.measure),
@@ -205,6 +217,9 @@ def _entry(place: int, score: Score, file: Path | None, measure: Yardstick, axes
         "copy_paste": _copy_entry(axes.copies[score.index]),
         "prompt": rounded(axes.prompt.cosines[score.index]) if axes.prompt else None,
         "face_quality": _quality_entry(axes.quality[score.index]),
+        "judges": [{"backend": opinion.backend, "score": rounded(opinion.score),
+                    "verdict": opinion.verdict.value} for opinion in score.opinions],
+        "judges_differ": score.disputed,
         "second_judge": None if second is None else _opinion(score, second),
         "faces": score.faces,
         "face_box": None if face is None else [round(float(edge), 1) for edge in face.box],

@@ -34,10 +34,20 @@ class Yardstick:
     held_out: np.ndarray | None  # (D,) of the photos that never train; None: there are none
     calibration: Calibration
     bank: ImpostorBank | None = None  # None: false accepts cannot be stated
+    judges: tuple[Yardstick, ...] = ()  # each alone, where several recognisers judge together
 
     def similarity(self, embedding: np.ndarray) -> float:
         """How alike an embedding and the subject are."""
         return embed.similarity(embedding, self.centre, self.backend)
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one of several judges says by itself."""
+
+    backend: str
+    score: float
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,13 @@ class Score:
     faces: int = 0  # how many faces the picture has
     above_strangers: float | None = None  # share of the bank's people who are less alike, 0..100
     near: Nearness | None = None  # to the single photos
+    opinions: tuple[Opinion, ...] = ()  # of each judge alone; none: there is but one
     embedding: np.ndarray | None = field(default=None, compare=False, repr=False)  # (D,)
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the judges, each alone, would not give the same verdict."""
+        return len({opinion.verdict for opinion in self.opinions}) > 1
 
 
 def yardstick(subject: Subject, backend: str, bank: ImpostorBank | None = None) -> Yardstick:
@@ -80,13 +96,22 @@ def yardstick(subject: Subject, backend: str, bank: ImpostorBank | None = None) 
     rows = embed.subject_embeddings(subject, backend)
     if not len(rows):
         raise LikenessError(f"`{subject.name}` has no photos to compare with; add photos.")
+    return _measured(subject, backend, rows, bank)
+
+
+def _measured(subject: Subject, backend: str, rows: np.ndarray,
+              bank: ImpostorBank | None) -> Yardstick:
+    parts = backends.parts_of(backend)
+    judges = () if len(parts) == 1 else tuple(
+        _measured(subject, part, own, None if bank is None else bank.part(part))
+        for part, own in zip(parts, embed.split_parts(rows, backend), strict=True))
     centre = robust_centre(rows, backend)
     held_out = rows[len(subject.references):]
     calibration = calibrate(own_spread(rows, backend), backends.backend(backend).same_person,
-                            None if bank is None else bank.to(centre))
+                            *(() if bank is None else (bank.to(centre), bank.groups)))
     return Yardstick(subject, backend, rows, centre,
                      robust_centre(held_out, backend) if len(held_out) else None, calibration,
-                     bank)
+                     bank, judges)
 
 
 def score_pictures(pictures: Iterable[np.ndarray], measure: Yardstick, several: str = "largest",
@@ -172,10 +197,32 @@ def _scored(embedding: np.ndarray, index: int, face: Face, faces: int,
     if measure.held_out is not None:
         held_out = embed.similarity(embedding, measure.held_out, measure.backend)
     verdict = measure.calibration.verdict(similarity)
-    return Score(index, "scored", verdict, _TEXTS[verdict], similarity, held_out,
-                 measure.calibration.percentile(similarity), face, faces,
+    opinions = _opinions(embedding, measure)
+    return Score(index, "scored", verdict, _TEXTS[verdict] + _dispute(opinions), similarity,
+                 held_out, measure.calibration.percentile(similarity), face, faces,
                  measure.calibration.above_strangers(similarity),
-                 nearness(embedding, measure.photos, measure.backend), embedding)
+                 nearness(embedding, measure.photos, measure.backend), opinions, embedding)
+
+
+def _opinions(embedding: np.ndarray, measure: Yardstick) -> tuple[Opinion, ...]:
+    """What each of several judges says alone."""
+    if not measure.judges:
+        return ()
+    found = []
+    rows = embed.split_parts(embedding, measure.backend)
+    for judge, row in zip(measure.judges, rows, strict=True):
+        alike = judge.similarity(row)
+        found.append(Opinion(judge.backend, alike, judge.calibration.verdict(alike)))
+    return tuple(found)
+
+
+def _dispute(opinions: Sequence[Opinion]) -> str:
+    """Who says what, where the judges disagree."""
+    if len({opinion.verdict for opinion in opinions}) < 2:
+        return ""
+    told = ", ".join(f"{opinion.backend} alone says {opinion.verdict.value}"
+                     for opinion in opinions)
+    return f" The judges disagree: {told}."
 
 
 _TEXTS = {

@@ -83,11 +83,12 @@ def _errors(report: LikenessReport) -> str:
         return f"No keep: {calibration.note}"
     strangers = calibration.false_accepts(calibration.keep_from)
     missed = calibration.false_rejects(calibration.keep_from)
+    who = "" if strangers is None else f"{strangers.of} {strangers.among or 'people'}"
     let_in = ("how many strangers pass cannot be said without a bank of faces" if strangers is None
-              else f"at most {percent(strangers.upper)} of strangers pass (by {strangers.of} "
-              "people)" if strangers.estimate is None
+              else f"at most {percent(strangers.upper)} of strangers pass (by {who})"
+              if strangers.estimate is None
               else f"{percent(strangers.estimate)} of strangers pass (at most "
-              f"{percent(strangers.upper)} by {strangers.of} people)")
+              f"{percent(strangers.upper)} by {who})")
     lost = "" if missed is None else (
         f", {percent(missed.estimate)} of true pictures are missed (from {missed.of} photos)")
     return f"Keep: {let_in}{lost}."
@@ -114,6 +115,11 @@ def _others(report: LikenessReport) -> str:
 def _second(report: LikenessReport) -> str:
     second = report.second
     if second is None:
+        judges = [entry["backend"]["id"] for entry in report.data["judges"]]
+        if judges:
+            disputed = sum(score.disputed for score in report.scores)
+            return (f"Judges: {' and '.join(judges)} together; alone they disagree on {disputed} "
+                    f"of {len(report.scores)}")
         return "One judge; a second one shows what this one is blind to."
     differing = sum(second.differs(score) for score in report.scores)
     order = "" if second.agreement is None else f", order agrees {second.agreement:+.2f} of 1"
@@ -128,6 +134,9 @@ def _remark(report: LikenessReport, score: Score) -> str:
     if copy is not None and copy.copied:
         name = copy.pixel_photo if copy.same_picture else copy.nearest
         parts.append(f"copy of {name}")
+    if score.disputed:
+        parts.append("judges differ: " + ", ".join(
+            f"{opinion.backend} {opinion.verdict.value}" for opinion in score.opinions))
     if report.second is not None and score.score is not None:
         other = report.second.scores[score.index]
         value = "-" if other.score is None else f"{other.score:.2f}"

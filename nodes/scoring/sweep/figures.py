@@ -69,6 +69,9 @@ class Judge:
                 "score": rounded(score.score), "score_held_out": rounded(score.held_out),
                 "percentile": rounded(score.percentile, 1),
                 "copied": None if copy is None else copy.copied,
+                "judges": [{"backend": opinion.backend, "score": rounded(opinion.score),
+                            "verdict": opinion.verdict.value} for opinion in score.opinions],
+                "judges_differ": score.disputed,
                 "yaw": None if score.face is None else round(score.face.pose.yaw, 1),
                 "reason": score.text}
 
@@ -241,6 +244,7 @@ def _column(result: Result, place: int) -> dict[str, Any]:
             "pictures": len(cells),
             "scored": sum(cell["status"] == "scored" for cell in cells),
             "keep": sum(cell["verdict"] == "keep" for cell in cells),
+            "judges_differ": sum(bool(cell.get("judges_differ")) for cell in cells),
             "copies": sum(bool(cell["copied"]) for cell in cells)}
 
 

@@ -78,9 +78,9 @@ def _sampling() -> list[Any]:
         io.Float.Input("guidance", default=3.5, min=0.0, max=100.0, step=0.1,
                        tooltip="What guidance-distilled models such as FLUX.1-dev are told; other "
                                "models ignore it."),
-        io.Combo.Input("backend", options=backends.ids(), default="dlib",
-                       tooltip="The face recogniser that judges. Not the one that taught the LoRA "
-                               "or injected the face."),
+        io.Combo.Input("backend", options=backends.ids(), default=backends.BOTH,
+                       tooltip="The face recogniser that judges: two together, or one that neither "
+                               "taught the LoRA nor injected the face."),
         io.Int.Input("max_cells", default=100, min=1, max=2000,
                      tooltip="More pictures than this are refused before any is made: strengths x "
                              "prompts x seeds grow fast. Raise it when you mean it."),

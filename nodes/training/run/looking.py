@@ -24,6 +24,7 @@ from ..watch.divergence import Diverged, LossWatch
 from ..watch.monitor import Look, judge_for, look
 from ..watch.stopping import Decision, decide
 from .job import Job
+from .judges import judging
 
 _QUARTERS = 4
 
@@ -56,7 +57,7 @@ class Watch:
         self._started = time.monotonic()
         self._judge = None
         if self.monitor is not None and self.monitor.every > 0:
-            self._judge = judge_for(job.subject, self.monitor.backend)
+            self._judge = judge_for(job.subject, judging(job))
         self.decision = self._decide()
 
     @property

@@ -11,10 +11,10 @@ import torch
 from ...sockets import EMPTY
 from ..frozen.formats import coarsest_format
 from ..objective import objectives
-from ..objective.identity_loss import RECOGNISER
 from ..steps.loop import Trainer
 from ..steps.memory import MemoryPlan
 from .job import Job
+from .judges import disagreement, judging
 from .products import Products
 
 _WORTH_SAYING = 0.1  # of what training changed, lost in loading it back; of layers, idle
@@ -62,6 +62,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "final_loss": round(statistics.fmean(tail), 6),  # mean of the last tenth
         "loss_by_noise": said["loss_by_noise"],  # mean by quarter of the levels, clean to noise
         "likeness": said["looks"],
+        "judges_differ": disagreement(said["looks"]),
         "memory_plan": plan.as_dict(),
         "warnings": _warnings(job, trainer, made),
         "min_snr": recipe.min_snr if objectives.uses_min_snr(trainer.sampling, recipe) else None,
@@ -79,10 +80,9 @@ def _warnings(job: Job, trainer: Trainer, made: Products) -> list[str]:
     """What makes the figures say less than they seem to."""
     found = [_reload_warning(part, error, trainer)
              for part, error in made.reload_errors.items() if error > _WORTH_SAYING]
-    if job.recipe.identity_weight > 0 and job.monitor is not None and (
-            job.monitor.backend == RECOGNISER):
-        found.append(f"The recogniser {RECOGNISER} both taught this run and judged it, so its "
-                     "likeness proves little; judge with another one.")
+    if job.monitor is not None and judging(job) != job.monitor.backend:
+        found.append(f"The recogniser {job.monitor.backend} taught this run and does not judge it "
+                     "alone: its verdict counts beside that of another one.")
     missed = trainer.reach.missed
     if missed and len(missed) > _WORTH_SAYING * len(trainer.adapters.layers):
         found.append(f"{len(missed)} of {len(trainer.adapters.layers)} layers got no gradient in "

@@ -23,7 +23,7 @@ from ...faces.recognise import backends, embed
 from ...faces.recognise.centre import robust_centre
 from ...faces.recognise.copying import copy_paste
 from ...media.images import read_photo
-from ...sockets import Subject
+from ...sockets import EMPTY, Subject
 from ..pictures.sampling import Sampling, decode, encode_text, latent_size, sample, write_png
 from .stopping import HELD_OUT, Mark, StopRule
 
@@ -50,7 +50,7 @@ class Monitor:
     width: int = 0  # pixels; 0: as the photos train
     height: int = 0
     sampling: Sampling = field(default_factory=Sampling)
-    backend: str = "dlib"  # the recogniser that judges
+    backend: str = backends.BOTH  # the recogniser that judges
     rule: StopRule = field(default_factory=StopRule)
 
     def __post_init__(self) -> None:
@@ -95,10 +95,20 @@ class Judge:
     names: tuple[str, ...]  # of these
     others: np.ndarray  # (M, D) of the photos that never train; of those that do without any
 
+    def alone(self, row: np.ndarray) -> dict[str, float]:
+        """Likeness of an embedding (D,) by each of several judges; empty where there is one."""
+        parts = backends.parts_of(self.backend)
+        rows = zip(parts, *(embed.split_parts(one, self.backend) for one in (row, self.centre)),
+                   strict=True)
+        return {} if len(parts) == 1 else {
+            part: _rounded(embed.similarity(own, centre, part)) for part, own, centre in rows}
+
     def copy_paste(self, row: np.ndarray, place: int) -> float | None:
         """Copy-paste of an embedding (D,) and the training photo at a place; None: it is all."""
         others = self.others if self.held_out else np.delete(self.others, place, axis=0)
-        return copy_paste(row, others, self.training[place]) if len(others) else None
+        if not len(others):
+            return None
+        return copy_paste(row, others, self.training[place], self.backend)
 
     @property
     def measured(self) -> str:
@@ -122,6 +132,8 @@ class Shot:
     nearest: float | None = None  # to the nearest single training photo
     nearest_photo: str = ""
     copy: float | None = None  # None also when one photo is all there is to compare with
+    # Likeness by each of several judges alone; none: there is but one.
+    judges: Mapping[str, float] = field(default_factory=lambda: EMPTY)
     file: str = ""  # name of the picture's file, once saved
     # (H, W, 3) uint8; None once saved, since those of a long run would fill the memory.
     pixels: np.ndarray | None = None
@@ -129,8 +141,9 @@ class Shot:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything but the pixels and where they lie."""
-        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)
-                if entry.name not in ("pixels", "folder")}
+        plain = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)
+                 if entry.name not in ("pixels", "folder")}
+        return {**plain, "judges": dict(self.judges)}
 
     def picture(self) -> np.ndarray | None:
         """The pixels, read from the file once they were saved; None when that is gone."""
@@ -167,6 +180,13 @@ class Look:
         return sum(shot.status == SCORED for shot in self.shots)
 
     @property
+    def judges(self) -> dict[str, float]:
+        """The median by each of several judges alone."""
+        known = [shot.judges for shot in self.shots if shot.judges]
+        return {id: statistics.median(one[id] for one in known)
+                for id in (known[0] if known else ())}
+
+    @property
     def mark(self) -> Mark:
         """What the stop rule reads."""
         return Mark(self.step, self.likeness, self.copy, self.scored, len(self.shots))
@@ -175,6 +195,7 @@ class Look:
         """The numbers alone, for events and a file's metadata; names no photo."""
         return {"step": self.step, "likeness": _rounded(self.likeness),
                 "copy": _rounded(self.copy), "scored": self.scored, "pictures": len(self.shots),
+                "judges": {id: _rounded(value) for id, value in self.judges.items()},
                 "backend": self.backend, "held_out": self.held_out}
 
     def as_dict(self) -> dict[str, Any]:
@@ -201,7 +222,7 @@ class Look:
         return dataclasses.replace(self, shots=tuple(shots))
 
 
-def judge_for(subject: Subject, backend: str = "dlib") -> Judge:
+def judge_for(subject: Subject, backend: str = backends.BOTH) -> Judge:
     """Measure a subject's own photos, so that pictures can be compared with them.
 
     Raises:
@@ -272,7 +293,7 @@ def _judged(pixels: np.ndarray, judge: Judge) -> Shot:
     copy = judge.copy_paste(row, place)
     likeness = embed.similarity(row, judge.centre, judge.backend)
     return Shot("", 0, SCORED, len(faces), _rounded(likeness), _rounded(nearest),
-                judge.names[place], _rounded(copy))
+                judge.names[place], _rounded(copy), judge.alone(row))
 
 
 def _nearest(row: np.ndarray, others: np.ndarray, backend: str) -> tuple[float, int]:

@@ -48,8 +48,9 @@ class TrainingMonitorNode(io.ComfyNode):
                              tooltip="Pixels; 0 takes the size at which the photos train."),
                 *sampling_inputs(known.sampling),
                 io.Combo.Input("recogniser", options=backends.ids(), default=known.backend,
-                               tooltip="Who judges the faces. Take another one than an identity "
-                                       "loss or Inject Face uses: nobody judges himself. "
+                               tooltip="Who judges the faces: two together, or one. Where the one "
+                                       "chosen teaches the run as its identity loss, both judge: "
+                                       "nobody judges himself. "
                                        + backends.choices_text()),
                 io.Int.Input("patience", default=rule.patience, min=0, max=1000,
                              tooltip="Looks in a row without a rise after which the run ends when "

@@ -10,6 +10,7 @@ from likeness.nodes.errors import FaceNotFoundError, LikenessError
 from likeness.nodes.faces.detect import find_faces
 from likeness.nodes.faces.mesh import face_mask
 from likeness.nodes.faces.recognise import embed
+from likeness.nodes.faces.recognise.backends import BOTH
 from likeness.nodes.media.images import read_photo, to_image, to_uint8
 from likeness.nodes.restore.guard import (
     FRACTIONS,
@@ -19,7 +20,7 @@ from likeness.nodes.restore.guard import (
     make_judge,
     strongest,
 )
-from likeness.nodes.restore.pipeline import Settings, restore_images
+from likeness.nodes.restore.pipeline import Outcome, Settings, restore_images
 
 
 def run(module, image, judge, **settings):
@@ -185,3 +186,28 @@ def test_a_face_that_the_recogniser_does_not_see_is_not_restored(
     assert entries[0]["status"] == "unchanged"
     assert all(face["reason"] == UNSEEN and face["likeness_before"] is None
                for face in entries[0]["faces"])
+
+
+def test_two_judges_guard_together_and_each_is_told_of_alone(blur, portrait, obama):
+    _, entries = run(blur, portrait, make_judge(obama, BOTH), strength=0.3, guard=False)
+    face, = entries[0]["faces"]
+    for id in ("dlib", "mobilefacenet"):
+        _, alone = run(blur, portrait, make_judge(obama, id), strength=0.3, guard=False)
+        assert face["judges"][id] == {"before": alone[0]["faces"][0]["likeness_before"],
+                                      "after": alone[0]["faces"][0]["likeness_after"]}
+        assert alone[0]["faces"][0]["judges"] == {}
+    ups = {told["after"] < told["before"] for told in face["judges"].values()}
+    assert face["judges_differ"] == (len(ups) > 1)
+
+
+def test_judges_differ_when_one_alone_finds_the_face_less_alike():
+    assert Outcome(0.5, 0.6, 0.7, alone={"a": (0.5, 0.6), "b": (0.5, 0.4)}).disputed
+    assert not Outcome(0.5, 0.6, 0.7, alone={"a": (0.5, 0.6), "b": (0.5, 0.5)}).disputed
+
+
+@pytest.mark.parametrize("subject", [True, False])
+def test_somebody_else_is_refused_by_both_together(somebody_else, portrait, obama, subject):
+    images, entries = run(somebody_else, portrait, make_judge(obama if subject else None, BOTH),
+                          strength=1.0)
+    assert torch.equal(images, portrait)
+    assert entries[0]["faces"][0]["reason"] == SOMEBODY_ELSE

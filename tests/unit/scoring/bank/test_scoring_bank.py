@@ -58,9 +58,10 @@ def test_the_shipped_bank_holds_535_people_by_the_shipped_recogniser():
     assert "public domain" in bank.rights
 
 
-def test_the_shipped_bank_holds_embeddings_and_nothing_that_names_anybody():
-    with safe_open(SHIPPED, framework="np") as file:
-        assert list(file.keys()) == ["embeddings"]
+@pytest.mark.parametrize("name", ["dlib", "mobilefacenet"])
+def test_the_shipped_bank_holds_embeddings_and_nothing_that_names_anybody(name):
+    with safe_open(banks.BANKS / f"{name}.safetensors", framework="np") as file:
+        assert set(file.keys()) == {"embeddings", "group.women", "group.men"}
         told = json.loads(file.metadata()["impostors"])
     assert set(told) == {"format", "backend", "count", "weights", "source", "rights"}
     assert told["count"] == 535
@@ -68,8 +69,9 @@ def test_the_shipped_bank_holds_embeddings_and_nothing_that_names_anybody():
 
 def test_the_order_of_a_bank_comes_from_the_embeddings_alone():
     rows = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
-    assert np.array_equal(banks.shuffled(rows), banks.shuffled(rows[::-1].copy()))
-    assert not np.array_equal(banks.shuffled(rows), rows)
+    turned = rows[::-1].copy()
+    assert np.array_equal(rows[banks.shuffled(rows)], turned[banks.shuffled(turned)])
+    assert banks.shuffled(rows) != list(range(20))
 
 
 def test_half_precision_moves_no_similarity_by_more_than_stated(tmp_path):
@@ -182,3 +184,37 @@ def test_a_bank_of_another_format_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(LikenessError, match="format 2, this pack reads 1"):
         read_bank(tmp_path / "later.safetensors")
+
+
+def test_groups_follow_their_people_through_skipped_photos_and_the_order(strangers):
+    files = sorted(strangers.iterdir())
+    women = [file.stem == "astronaut" for file in files]
+    bank, skipped = make_bank(files, "dlib", "", "", groups={"women": women})
+    assert len(skipped) == 3 and bank.groups["women"].sum() == 1
+    astronaut, _ = make_bank([strangers / "astronaut.jpg", strangers / "biden.jpg"], "dlib", "", "")
+    mine = bank.embeddings[bank.groups["women"]][0]
+    assert np.abs(astronaut.embeddings - mine).max(1).min() < 1e-6
+    assert np.abs(bank.embeddings[~bank.groups["women"]] - mine).max(1).min() > 0.05
+
+
+def test_groups_are_stored_and_those_of_other_people_refused(tmp_path):
+    bank = dataclasses.replace(shipped("dlib"), groups={"tall": np.arange(535) % 2 == 0})
+    write_bank(tmp_path / "bank.safetensors", bank)
+    assert read_bank(tmp_path / "bank.safetensors").groups["tall"].tolist() == (
+        bank.groups["tall"].tolist())
+    write_bank(tmp_path / "bank.safetensors",
+               dataclasses.replace(bank, groups={"tall": np.ones(3, bool)}))
+    with pytest.raises(LikenessError, match="damaged"):
+        read_bank(tmp_path / "bank.safetensors")
+
+
+def test_a_bank_of_both_judges_is_the_banks_of_each(strangers):
+    bank, _ = make("strangers", "both")
+    assert bank.embeddings.shape == (3, 320)
+    for part in ("dlib", "mobilefacenet"):
+        alone, _ = make("strangers", part)
+        own = bank.part(part)
+        assert own.weights == alone.weights == banks.weights_key(part)
+        found = {row.tobytes() for row in np.round(own.embeddings, 3)}
+        assert len(found) == 3
+        assert np.abs(own.embeddings[:, None] - alone.embeddings[None]).max(2).min(1).max() < 1e-3

@@ -281,3 +281,16 @@ def test_the_node_refuses_a_recogniser_that_is_not_there_before_training():
 def test_changing_the_rule_changes_the_monitors_plain_values():
     assert Monitor().as_dict() != dataclasses.replace(Monitor(), rule=StopRule(patience=1)
                                                       ).as_dict()
+
+
+def test_each_of_two_judges_tells_its_own_likeness(shown, photos):
+    subject = _subject([photos["obama"]], [photos["obama3"]])
+    taken = _look([shown["obama"], shown["biden"]], judge_for(subject))
+    assert set(taken.judges) == {"dlib", "mobilefacenet"} == set(taken.summary()["judges"])
+    own, other = taken.shots
+    for id in taken.judges:
+        alone = _look([shown["obama"]], judge_for(subject, id))
+        assert own.judges[id] == pytest.approx(alone.likeness, abs=1e-4)
+        assert own.judges[id] > other.judges[id] + 0.2
+    assert monitor.Look.from_dict(json.loads(json.dumps(taken.as_dict()))).judges == taken.judges
+    assert _look([shown["obama"]], judge_for(subject, "dlib")).judges == {}

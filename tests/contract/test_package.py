@@ -96,7 +96,7 @@ def test_vendored_models_stay_small_and_are_what_they_say():
     licences = (folder / "LICENSES.md").read_text()
     files = [path for path in folder.iterdir()
              if path.suffix in {".task", ".tflite", ".safetensors", ".binarypb", ".zip"}]
-    assert files and sum(path.stat().st_size for path in files) < 30e6
+    assert files and sum(path.stat().st_size for path in files) < 35e6
     for path in files:
         assert path.name in licences
         assert hashlib.sha256(path.read_bytes()).hexdigest() in licences, path.name

@@ -77,7 +77,7 @@ def test_the_order_of_a_bank_comes_from_the_embeddings_alone():
 def test_half_precision_moves_no_similarity_by_more_than_stated(tmp_path):
     rows = shipped("dlib").embeddings[:40] * np.float32(1.0001)
     write_bank(tmp_path / "bank.safetensors",
-               dataclasses.replace(shipped("dlib"), embeddings=rows))
+               dataclasses.replace(shipped("dlib"), embeddings=rows, groups={}))
     stored = read_bank(tmp_path / "bank.safetensors")
     made = dataclasses.replace(stored, embeddings=rows)
     assert np.abs(stored.to(rows[0]) - made.to(rows[0])).max() < 4e-4

@@ -14,12 +14,11 @@ from ...quality.look import Seen, look
 from ...quality.rules import Rules
 from ...sockets import Photo, PhotoSet, Reason, Verdict
 from .duplicates import find_duplicates, quality
-from .identity_clusters import Pick, pick_faces, stranger_reasons
+from .identity_clusters import Pick, pick_faces
 from .overrides import NO_OVERRIDES, Override, Overrides, earlier, overridden
+from .people import faceless, stranger_reasons
 
 _SEVERITY = {Verdict.KEEP: 0, Verdict.UNSURE: 1, Verdict.REJECT: 2}
-# Faces that these rules reject say little about who is in the picture.
-_FACELESS = {"no_face", "too_small", "dark", "blurred", "covered", "unreadable"}
 _WORKERS = min(4, os.cpu_count() or 1)  # decoding and the models run outside the interpreter
 
 
@@ -41,7 +40,7 @@ def curate(photos: PhotoSet, rules: Rules, on_photo: Callable[[int], None],
                    if one is not None and one.verdict is Verdict.REJECT}
     # Whom the user turns down does not decide who the person is.
     who = [None if place in turned_down else one for place, one in enumerate(looked)]
-    picks, stands_out = pick_faces(who, lambda face: not _faceless(judge(face, rules)), rules)
+    picks, stands_out = pick_faces(who, lambda face: not faceless(judge(face, rules)), rules)
     seen = [_chosen(one, pick) for one, pick in zip(looked, picks, strict=True)]
     reasons = [_own_reasons(one, wrong, rules)
                for one, wrong in zip(seen, unreadable, strict=True)]
@@ -61,8 +60,8 @@ def verdict_of(reasons: Sequence[Reason]) -> Verdict:
 
 def count_rules(photos: PhotoSet) -> dict[str, int]:
     """How many photos each rule spoke against, most first."""
-    return dict(Counter(reason.rule for photo in photos.photos
-                        for reason in photo.reasons).most_common())
+    return dict(Counter(rule for photo in photos.photos for rule in dict.fromkeys(
+        reason.rule for reason in photo.reasons)).most_common())
 
 
 def _examine_all(photos: Sequence[Photo], on_photo: Callable[[int], None],
@@ -101,10 +100,6 @@ def _own_reasons(seen: Seen | None, unreadable: Reason | None, rules: Rules) -> 
     if seen is not None:
         return list(judge(seen, rules))
     return [unreadable] if unreadable else []
-
-
-def _faceless(reasons: Sequence[Reason]) -> bool:
-    return any(reason.rule in _FACELESS and reason.verdict is Verdict.REJECT for reason in reasons)
 
 
 def _flag_duplicates(photos: Sequence[Photo], seen: Sequence[Seen | None],

@@ -1,4 +1,4 @@
-"""Who is in the photos: faces grouped by person, the person most photos show, and intruders."""
+"""Who is in the photos: faces grouped by person, and the person that most photos show."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import numpy as np
 
 from ...quality.look import Seen
 from ...quality.rules import Rules
-from ...sockets import Photo, Reason, Verdict
 
 _AT_ONCE = 2000  # faces compared pairwise; more are joined to the groups that these form
-_NAMED = 4  # photos that a sentence names per person, and people that it lists
 
 
 @dataclass(frozen=True)
@@ -100,58 +98,6 @@ def pairwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """L2 distances of rows (N, D) and (M, D): (N, M), without an (N, M, D) array between."""
     squares = (a ** 2).sum(1)[:, None] + (b ** 2).sum(1)[None] - 2 * a @ b.T
     return np.sqrt(np.maximum(squares, 0.0))
-
-
-def stranger_reasons(picks: Sequence[Pick], stands_out: bool, rules: Rules) -> list[Reason | None]:
-    """Say of each pick whether it is somebody else than the person of the other photos."""
-    unsure, reject = rules.stranger
-    found: list[Reason | None] = []
-    for pick in picks:
-        if pick.person is not None and not stands_out:
-            found.append(Reason("somebody_else", "The photos show different people, none in a "
-                                "majority; load photos of one person.", Verdict.UNSURE))
-        elif pick.distance is not None and pick.distance > unsure:
-            certain = pick.distance > reject
-            found.append(Reason(
-                "somebody_else", f"{'This is' if certain else 'This may be'} somebody else: the "
-                f"face is {pick.distance:.2f} away from the other photos, "
-                f"{reject if certain else unsure:.2f} is the limit.",
-                Verdict.REJECT if certain else Verdict.UNSURE))
-        else:
-            found.append(None)
-    return found
-
-
-def name_people(photos: Sequence[Photo]) -> tuple[list[list[str]], str]:
-    """The photos of each person, most first, and one sentence on it; judged photos are asked for.
-
-    Returns:
-        One list of photo names per person, and the sentence; empty with fewer than two faces.
-    """
-    people: dict[int, list[str]] = {}
-    for photo in photos:
-        if "person" in photo.measures:
-            people.setdefault(int(photo.measures["person"]), []).append(photo.name)
-    groups = [people[person] for person in sorted(people)]
-    if sum(map(len, groups)) < 2:
-        return groups, ""
-    stands_out = any("distance" in photo.measures for photo in photos)
-    if len(groups) == 1 and stands_out:
-        return groups, f"All {len(groups[0])} photos with a usable face show the same person."
-    listed = "; ".join(_listed(names) for names in groups[int(stands_out):][:_NAMED])
-    more = len(groups) - stands_out - _NAMED
-    listed += f"; and {more} more" if more > 0 else ""
-    if stands_out:
-        others = len(groups) - 1
-        return groups, (f"{len(groups[0])} photos show one person, {others} other "
-                        f"{'person is' if others == 1 else 'people are'} on: {listed}.")
-    return groups, (f"The photos show {len(groups)} different people, none in a majority: "
-                    f"{listed}. Load photos of one person.")
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _gather(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],

@@ -17,7 +17,7 @@ from ...files import write_whole
 from ...quality.rules import Rules, explained
 from ...sockets import Photo, PhotoSet, Verdict
 from .curate import count_rules
-from .identity_clusters import name_people
+from .people import comparison_sentences, identity_sentence, people_of
 
 _SHOWN = 200  # photos whose entries a node shows; the files hold all
 
@@ -29,17 +29,19 @@ def report(photos: PhotoSet, rules: Rules, notes: Sequence[str] = ()) -> dict[st
         notes: further sentences, such as on verdicts given for photos that are gone.
     """
     counts = Counter(photo.verdict for photo in photos.photos)
-    people, sentence = name_people(photos.photos)
+    people = people_of(photos.photos)
+    said = [*comparison_sentences(photos.photos, people), identity_sentence(people)]
     return {
         "folder": photos.folder,
-        "summary": " ".join([*_summary(photos.photos, people), *filter(None, [sentence])]),
+        "summary": " ".join(filter(None, said)),
         "notes": list(notes),
         "kept": counts[Verdict.KEEP],
         "unsure": counts[Verdict.UNSURE],
         "rejected": counts[Verdict.REJECT],
         "overridden": [photo.name for photo in photos.photos if photo.overridden],
         "by_rule": count_rules(photos),
-        "people": people,
+        "people": [list(names) for names in people.groups],
+        "doubtful": list(people.doubtful),
         "photos": [_entry(photo) for photo in photos.photos],
         "rules": asdict(rules),
         "limits": explained(rules),
@@ -78,20 +80,6 @@ def write_report(path: Path, text: str, sheet: np.ndarray) -> None:
     picture = Image.fromarray(sheet)
     write_whole(path.with_suffix(".png"), lambda partial: picture.save(partial, format="PNG"))
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
-def _summary(photos: Sequence[Photo], people: Sequence[Sequence[str]]) -> list[str]:
-    """What cannot be told from these photos, in sentences."""
-    faces = sum(photo.face is not None for photo in photos)
-    if not faces:
-        what = "the photo" if len(photos) == 1 else f"any of the {len(photos)} photos"
-        return [f"No face can be found in {what}; use photos that show the person's face "
-                "larger, upright and uncovered."]
-    if sum(map(len, people)) >= 2:
-        return []
-    return ["Only one photo shows a usable face, so nobody can tell whether other photos show the "
-            "same person or repeat the shot; add photos." if faces == 1 or len(photos) == 1 else
-            "Fewer than two photos show a face that is good enough to tell who it is; add photos."]
 
 
 def _entry(photo: Photo) -> dict[str, Any]:

@@ -11,15 +11,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ...media.images import read_picture
-from ...media.lettering import fit, fit_name, font, wrap
+from ...media.lettering import fit_name, font, wrap
 from ...sockets import Photo, PhotoSet, Verdict
 
 _PICTURE = 320  # pixels: the square on a card that holds the photo
 _INSET = 9  # keeps the photo clear of the rounded frame
-_FOOT = 92
+_FOOT = 46  # below the photo, beside the lines of text
+_LINE = 17
+_LEAST, _PARAGRAPH = 3, 6  # lines that every card has room for; lines of one reason
 _GAP = 14
 _HEAD = 54
-_NOTE = 18
+_TITLE, _NOTE = 28, 18  # heights of a line
 _FRAME = 5
 _MOST = 120  # cards of a curation
 _UNREADABLE = "cannot be read"
@@ -36,22 +38,23 @@ class Card:
     photo: Photo
     label: str  # the word on the coloured badge
     colour: tuple[int, int, int]
-    text: str  # up to three lines below
+    text: str  # below; each of its lines begins anew
     dimmed: bool = False
 
 
 def curation_sheet(photos: PhotoSet, note: str = "") -> np.ndarray:
-    """Draw the verdict and the first reason of every photo: (H, W, 3) uint8.
+    """Draw the verdict and the reasons of every photo: (H, W, 3) uint8.
 
     Of very many photos those that are not kept come first and the rest is left out: a sheet of
     thousands of pictures fits neither in memory nor on a screen.
 
     Args:
-        note: a sentence below the title, cut to the sheet's width.
+        note: a sentence below the title.
     """
     listed = list(photos.photos)
     counts = [sum(photo.verdict is verdict for photo in listed) for verdict in _COLOURS]
-    title = "{} photos:  {} keep,  {} unsure,  {} reject".format(len(listed), *counts)
+    title = "{} photo{}:  {} keep,  {} unsure,  {} reject".format(
+        len(listed), "" if len(listed) == 1 else "s", *counts)
     if len(listed) > _MOST:
         title += f"  (the first {_MOST} that want a look)"
         listed = sorted(listed, key=_wants_no_look)[:_MOST]
@@ -68,8 +71,7 @@ def _card(photo: Photo) -> Card:
     # The reason that decides first; a verdict by hand says its own, then what the judge found.
     worst = sorted(photo.reasons, key=lambda reason: (reason.rule not in _BY_HAND,
                                                       reason.verdict is not verdict))
-    text = " ".join(reason.text for reason in worst[:2 if worst and worst[0].rule in _BY_HAND
-                                                    else 1]) or _praise(photo)
+    text = "\n".join(dict.fromkeys(reason.text for reason in worst)) or _praise(photo)
     if photo.overridden:
         label += " BY HAND"
         if worst and worst[0].rule not in _BY_HAND:
@@ -88,25 +90,36 @@ def _praise(photo: Photo) -> str:
 def draw_sheet(cards: Sequence[Card], title: str, note: str = "") -> np.ndarray:
     """Lay cards out in a grid under a title and perhaps a smaller line: (H, W, 3) uint8 RGB."""
     columns = max(1, min(6, math.ceil(math.sqrt(len(cards) * 1.4))))
-    rows = math.ceil(len(cards) / columns)
     width = columns * (_PICTURE + _GAP) + _GAP
-    head = _HEAD + (_NOTE if note else 0)
-    height = head + rows * (_PICTURE + _FOOT + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), _GROUND)
+    titles, notes = _lines(title, 22, width - 2 * _GAP), _lines(note, 15, width - 2 * _GAP)
+    head = _HEAD + _TITLE * (len(titles) - 1) + _NOTE * len(notes)
+    lines = [_lines(card.text, 14, _PICTURE - 26) for card in cards]
+    # A row is as high as its longest text.
+    rows = [_PICTURE + _FOOT + _LINE * max(_LEAST, *map(len, lines[first:first + columns]))
+            for first in range(0, len(cards), columns)]
+    sheet = Image.new("RGB", (width, head + sum(rows) + _GAP * (len(rows) + 1)), _GROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP + 2, _HEAD // 2 + 4), title, _TEXT, font(22), anchor="lm")
-    if note:
-        line = fit(draw, note, 15, width - 2 * _GAP)
-        draw.text((_GAP + 2, _HEAD + 2), line, _FAINT, font(15), anchor="lm")
+    for number, line in enumerate(titles):
+        draw.text((_GAP + 2, _HEAD // 2 + 4 + _TITLE * number), line, _TEXT, font(22), anchor="lm")
+    for number, line in enumerate(notes, start=len(notes) * -1):
+        draw.text((_GAP + 2, head + 2 + _NOTE * number), line, _FAINT, font(15), anchor="lm")
     for number, card in enumerate(cards):
-        x = _GAP + number % columns * (_PICTURE + _GAP)
-        y = head + number // columns * (_PICTURE + _FOOT + _GAP)
-        _draw_card(sheet, draw, card, x, y)
+        row, column = divmod(number, columns)
+        corner = _GAP + column * (_PICTURE + _GAP), head + sum(rows[:row]) + row * _GAP
+        _draw_card(sheet, draw, card, lines[number], corner, rows[row])
     return np.ascontiguousarray(np.asarray(sheet))
 
 
-def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:
-    frame = (x, y, x + _PICTURE - 1, y + _PICTURE + _FOOT - 1)
+def _lines(text: str, size: int, room: int) -> list[str]:
+    """A text in lines of so many pixels; each of its own lines begins anew."""
+    draw = ImageDraw.Draw(Image.new("L", (1, 1)))
+    return [line for part in text.splitlines() for line in wrap(draw, part, size, room, _PARAGRAPH)]
+
+
+def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, lines: Sequence[str],
+               corner: tuple[int, int], height: int) -> None:
+    x, y = corner
+    frame = (x, y, x + _PICTURE - 1, y + height - 1)
     draw.rounded_rectangle(frame, 10, _CARD)
     _draw_photo(sheet, draw, card, x, y)
     draw.rounded_rectangle(frame, 10, None, card.colour, _FRAME)
@@ -117,8 +130,8 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int
     draw.text((x + 21, top + 19), card.label, _GROUND, badge, anchor="lm")
     name = fit_name(draw, card.photo.name, 14, _PICTURE - wide - 44)
     draw.text((x + wide + 22, top + 19), name, _FAINT, font(14), anchor="lm")
-    for number, line in enumerate(wrap(draw, card.text, 14, _PICTURE - 26, 3)):
-        draw.text((x + 13, top + 36 + 17 * number), line, _TEXT, font(14))
+    for number, line in enumerate(lines):
+        draw.text((x + 13, top + 36 + _LINE * number), line, _TEXT, font(14))
 
 
 def _draw_photo(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, x: int, y: int) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from likeness.nodes.dataset.curate import sheet
 from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.quality.rules import Rules
-from likeness.nodes.sockets import PhotoSet
-from PIL import Image
+from likeness.nodes.sockets import Photo, PhotoSet, Reason, Verdict
+from PIL import Image, ImageDraw
 
 
 def share_of(picture: np.ndarray, colour: tuple[int, int, int]) -> float:
@@ -62,7 +65,6 @@ def test_a_file_replaced_since_loading_is_not_drawn_as_the_photo(judged):
 
 
 def test_a_damaged_picture_and_a_bomb_are_drawn_as_unreadable(judged, tmp_path):
-    import dataclasses
     import hashlib
 
     whole = tmp_path / "whole.png"
@@ -80,9 +82,57 @@ def test_a_damaged_picture_and_a_bomb_are_drawn_as_unreadable(judged, tmp_path):
 
 
 def test_the_side_a_head_is_turned_to_is_one_of_the_picture(judged):
-    import dataclasses
-
     photo = judged.photos[0]
     pose = dataclasses.replace(photo.face.pose, yaw=-30.0)
     aside = dataclasses.replace(photo, face=dataclasses.replace(photo.face, pose=pose))
     assert sheet._praise(aside).endswith("turned 30 degrees to the left of the picture.")
+
+
+def written(monkeypatch, photos, note=""):
+    """The texts of a sheet with their places, and the sheet."""
+    found = []
+    plain = ImageDraw.ImageDraw.text
+
+    def text(self, xy, text, *args, **kwargs):
+        found.append((text, *xy))
+        return plain(self, xy, text, *args, **kwargs)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    made = sheet.curation_sheet(PhotoSet(tuple(photos)), note)
+    monkeypatch.undo()
+    return found, made
+
+
+def reasoned(count):
+    reasons = [Reason(f"rule{number}", f"Reason {number}: " + "word " * 20 + f"end{number}.",
+                      Verdict.REJECT if number == 1 else Verdict.UNSURE)
+               for number in range(count)]
+    return Photo(Path("a.jpg"), "a.jpg", verdict=Verdict.REJECT, reasons=tuple(reasons))
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_every_reason_stands_on_the_card_and_the_card_holds_it(monkeypatch, count):
+    found, made = written(monkeypatch, [reasoned(count), reasoned(1), reasoned(1)])
+    words = " ".join(text for text, *_ in found)
+    assert all(f"end{number}." in words for number in range(count)), words
+    assert words.index("Reason 1:") < words.index("Reason 0:"), "the one that decides first"
+    lowest = max(y for text, x, y in found)
+    frames = np.flatnonzero((made[:, 200] == sheet.RED).all(-1))
+    assert lowest + 17 < frames[-1], "the frame lies below the last line"
+
+
+def test_a_sentence_that_is_wider_than_the_sheet_is_written_in_full(monkeypatch):
+    note = "All of these words belong to one sentence that is wider than one card, said to its end."
+    found, made = written(monkeypatch, [reasoned(1)], note)
+    words = " ".join(text for text, *_ in found)
+    assert "1 photo: 0 keep, 0 unsure, 1 reject" in words and note in words
+    top = np.flatnonzero((made[:, 200] == sheet.RED).all(-1))[0]
+    assert top > next(y for text, _, y in found if text.endswith("to its end.")) + 8
+
+
+def test_the_users_own_reason_comes_first_and_the_judges_stay(monkeypatch):
+    own = Reason("by_hand", "By hand: best smile.", Verdict.KEEP)
+    photo = dataclasses.replace(reasoned(2), verdict=Verdict.KEEP, overridden=True,
+                                reasons=(*reasoned(2).reasons, own))
+    words = " ".join(text for text, *_ in written(monkeypatch, [photo])[0])
+    assert words.index("best smile") < words.index("end0.") and "end1." in words

@@ -14,6 +14,7 @@ from string import Formatter
 from typing import Any
 
 from ...errors import LikenessError
+from ...quality.expression import expression_of, eyes_shut
 from ...sockets import Photo
 from .wildcards import choices
 
@@ -25,6 +26,9 @@ SUBJECT_WAYS = ("in place of the class word", "in front", "leave")
 _SIDE, _TINT = 0.25, 0.25
 _DIM, _BRIGHT = 0.4, 0.7
 _USUAL_KEY = 0.55
+_EXPRESSIONS = {"neutral": "neutral expression", "serious": "serious expression",
+                "smile": "smiling", "laugh": "smiling with teeth", "talking": "mouth open",
+                "scowl": "scowling", "pout": "pouting"}
 
 
 def captions(photo: Photo, trigger: str, class_noun: str, templates: str = DEFAULT_TEMPLATE,
@@ -212,19 +216,7 @@ def _pose(photo: Photo) -> str:
 def _expression(photo: Photo) -> str:
     if photo.face is None or not photo.face.expression:
         return ""
-    shape = photo.face.expression
-
-    def both(name: str) -> float:
-        return (shape.get(f"{name}Left", 0.0) + shape.get(f"{name}Right", 0.0)) / 2
-
-    if both("eyeBlink") > 0.6:
-        return "eyes closed"
-    if both("mouthSmile") > 0.45:
-        teeth = both("mouthUpperUp") > 0.25 or shape.get("jawOpen", 0.0) > 0.1
-        return "smiling with teeth" if teeth else "smiling"
-    if shape.get("jawOpen", 0.0) > 0.25:
-        return "mouth open"
-    return "neutral expression"
+    return "eyes closed" if eyes_shut(photo.face) else _EXPRESSIONS[expression_of(photo.face)]
 
 
 def _light(photo: Photo) -> str:

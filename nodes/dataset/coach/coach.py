@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ...quality.expression import Shapes
+from ...quality.rules import Rules
 from ...sockets import Photo, PhotoSet, Verdict
 from .coverage import (
     AXES,
+    AXIS,
     FEW,
     MANY,
     NEEDS,
@@ -21,6 +24,7 @@ from .coverage import (
     lacks_of,
     measure,
     most_common,
+    nothing_usable,
     summary,
     usable,
 )
@@ -30,6 +34,7 @@ from .variety import (
     Traits,
     balance,
     effective_number,
+    expression_traits,
     joined,
     representatives,
     score_of,
@@ -42,8 +47,10 @@ ENOUGH = 70.0  # diversity at which a set that lacks nothing is done
 SHOTS = 6  # on one list
 # What the middle of a bin measures: yaw and pitch in degrees; smile, teeth, jaw, brows; the
 # face's share of the height; side, contrast, warmth and height of the light.
-_YAW = {"profile_left": -56, "three_quarter_left": -35, "frontal": 0, "three_quarter_right": 35,
-        "profile_right": 56}
+# A profile lies between where its bin begins and where curation begins to doubt it.
+_ASIDE = (AXIS["yaw"].bins[-1].low + Rules().turned) / 2
+_YAW = {"profile_left": -_ASIDE, "three_quarter_left": -35, "frontal": 0,
+        "three_quarter_right": 35, "profile_right": _ASIDE}
 _PITCH = {"up": -20, "level": 5, "down": 26}
 _EXPRESSION = {"neutral": (0.05, 0.0, 0.02, 0.4), "smile": (0.65, 0.1, 0.03, 0.45),
                "laugh": (0.92, 0.6, 0.12, 0.6), "talking": (0.1, 0.1, 0.4, 0.4)}
@@ -122,7 +129,7 @@ def advise(photos: PhotoSet, include_unsure: bool = False,
     coverage = measure(able, check)
     done = is_done(coverage)
     shots = () if done else _plan(able, coverage, check)
-    return Advice(coverage, done, _headline(coverage, done, len(shots)), shots,
+    return Advice(coverage, done, _headline(photos, coverage, done, len(shots)), shots,
                   _reshoot(photos, able))
 
 
@@ -132,12 +139,12 @@ def is_done(coverage: Coverage) -> bool:
             and (coverage.diversity >= ENOUGH or coverage.photos >= MANY))
 
 
-def _headline(coverage: Coverage, done: bool, shots: int) -> str:
+def _headline(photos: PhotoSet, coverage: Coverage, done: bool, shots: int) -> str:
     count = coverage.photos
     these = f"these {shots}" if shots > 1 else "this one"
     if not count:
-        return (f"No photo can be used yet. Take {these} first, in this order; at least {FEW} are "
-                "needed in all.")
+        none = nothing_usable(photos) if photos.photos else "There are no photos yet."
+        return f"{none} Take {these} first, in this order; at least {FEW} are needed in all."
     if done:
         return f"Enough: shoot nothing more. You have {_amount(coverage)}."
     if count < FEW:
@@ -223,8 +230,8 @@ def _ideals(options: Sequence[Mapping[str, str]], photos: Sequence[Photo], now: 
     key = [photo.measures.get("light_key", np.nan) for photo in photos]
     key = float(np.nanmedian(key)) if photos and not np.isnan(key).all() else 0.6
     rows = {"pose": [(_YAW[bins["yaw"]], _PITCH[bins["pitch"]]) for bins in options],
-            "expression": [(*_EXPRESSION[bins["expression"]][:3],
-                            _EXPRESSION[bins["expression"]][3] / 2) for bins in options],
+            "expression": [expression_traits(Shapes(*_EXPRESSION[bins["expression"]], pucker=0.0))
+                           for bins in options],
             "light": [(side, key, contrast, warmth, top) for side, contrast, warmth, top
                       in (_LIGHTS[bins["light"]] for bins in options)],
             "distance": [(np.log2(_DISTANCE[bins["distance"]]),) for bins in options]}

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import LikenessError
+from ...quality.expression import EXPRESSIONS, expression_of
 from ...quality.scene import SAME_SCENE
 from ...sockets import Photo, PhotoSet, Verdict
-from .variety import effective_number, expression_of, face_height, score_of, traits_of
+from .variety import effective_number, face_height, score_of, traits_of
 
 FEW, MANY = 7, 25  # photos: fewer teach little, more teach what is already known
+PASSED = "not_selected"  # the rule under which Select rejects
+IN_DOUBT = "The curation is unsure about it, and `include_unsure` is off."
 _SHUT = 0.6  # eyes_closed: clearly shut; curation doubts from 0.45, where narrow eyes begin
 
 
@@ -86,13 +89,7 @@ def _measure(name: str) -> Callable[[Photo], float | None]:
 
 def _expression(photo: Photo) -> float:
     """The place of the expression among the axis's bins."""
-    smile, teeth, jaw, brows = expression_of(photo)
-    if smile > 0.45:
-        return 3.0 if teeth > 0.25 or jaw > 0.1 else 2.0
-    if jaw > 0.25:
-        return 4.0
-    # Calm faces have brows at a median of 0.45; with a smile lowered brows mean nothing.
-    return 1.0 if brows > 0.65 else 0.0
+    return float(EXPRESSIONS.index(expression_of(photo.face)))
 
 
 AXES: tuple[Axis, ...] = (
@@ -106,7 +103,8 @@ AXES: tuple[Axis, ...] = (
         lambda photo: photo.face.pose.pitch),
     Axis("expression", "Expression", (
         Bin("neutral", "neutral"), Bin("serious", "serious", 1), Bin("smile", "soft smile", 2),
-        Bin("laugh", "broad smile", 3), Bin("talking", "mouth open", 4)), _expression),
+        Bin("laugh", "broad smile", 3), Bin("talking", "mouth open", 4), Bin("scowl", "scowl", 5),
+        Bin("pout", "pout", 6)), _expression),
     Axis("light_side", "Light from", (
         Bin("left", "left"), Bin("even", "both sides", -0.2), Bin("right", "right", 0.2)),
         _measure("light_side")),
@@ -162,6 +160,20 @@ def usable(photos: PhotoSet, include_unsure: bool = False) -> tuple[Photo, ...]:
     wanted = {Verdict.KEEP, Verdict.UNSURE} if include_unsure else {Verdict.KEEP}
     return tuple(photo for photo in photos.photos
                  if photo.verdict in wanted and photo.face is not None and not blinks(photo))
+
+
+def nothing_usable(photos: PhotoSet) -> str:
+    """Say that no photo can be used, and what to do about it, as Select and the coach say it."""
+    doubted = sum(photo.verdict is Verdict.UNSURE and photo.face is not None
+                  and not blinks(photo) or _left_in_doubt(photo) for photo in photos.photos)
+    count = len(photos.photos)
+    which = "The only photo cannot" if count == 1 else f"None of the {count} photos can"
+    hint = f"set `include_unsure` to use {doubted}, or " if doubted else ""
+    return f"{which} be used; {hint}look at the curation's reasons."
+
+
+def _left_in_doubt(photo: Photo) -> bool:
+    return any(reason.rule == PASSED and reason.text == IN_DOUBT for reason in photo.reasons)
 
 
 def blinks(photo: Photo) -> bool:

@@ -12,11 +12,10 @@ import numpy as np
 from ...errors import LikenessError
 from ...sockets import Photo, PhotoSet, Reason, Verdict
 from ..curate.overrides import set_aside
-from ..curate.sheet import BLUE, GREEN, Card, draw_sheet
-from .coverage import AXES, Coverage, blinks, measure, usable
+from ..curate.sheet import BLUE, GREEN, Card, curation_sheet, draw_sheet
+from .coverage import AXES, IN_DOUBT, PASSED, Coverage, blinks, measure, nothing_usable, usable
 from .variety import Traits, similarity, take, traits_of
 
-PASSED = "not_selected"
 _BLOCK = 256  # rows of the similarity matrix that are computed at once
 _SHARP, _WIDE = (40.0, 400.0), (96.0, 512.0)  # sharpness and face width from bad to good enough
 _SHOWN = 120  # cards on the sheet
@@ -41,6 +40,7 @@ class Selection:
     photos: PhotoSet
     choices: tuple[Choice, ...]  # picked ones in their order, then those passed over
     coverage: Coverage  # of the picked photos
+    note: str = ""  # one sentence where there is nothing to select from
 
     @property
     def picked(self) -> tuple[Choice, ...]:
@@ -58,31 +58,36 @@ def select(photos: PhotoSet, count: int, quality_weight: float = 0.3,
     photos once, and q_j in 0..1 is the photo's quality. Greedy choice reaches 1 - 1/e of the
     best (Nemhauser, Wolsey and Fisher 1978), evaluated lazily (Minoux 1978). Photos that the user
     kept against the curation come first. Nothing is drawn at random; ties go to the first photo.
+    Where no photo can be used none is picked, and `note` says so: what comes behind tells more.
 
     Args:
         on_photo: called with the number of photos compared so far, and with all of them now and
             then while they are picked; may raise to cancel.
 
     Raises:
-        LikenessError: not curated, or no photo can be used.
+        LikenessError: not curated.
     """
     if count < 1:
         raise LikenessError(f"`count` must be 1 or more, got {count}.")
     able = usable(photos, include_unsure)
-    if not able:
-        raise LikenessError(f"None of the {len(photos.photos)} photos can be used, so there is "
-                            "nothing to select from; look at the curation's reasons.")
-    traits = traits_of(able)
-    quality = quality_weight * np.array([quality_of(photo) for photo in able])
-    own = np.array([_is_own(photo) for photo in able])
-    picked = _greedy(traits, quality, own, min(count, len(able)), on_photo)
-    choices = _explained(able, traits, picked, on_photo)
+    picked, choices = _picked(able, count, quality_weight, on_photo) if able else ([], ())
     passed = {choice.photo.name: choice.text for choice in choices if not choice.place}
     passed |= {photo.name: text for photo, text in _left_out(photos, able)}
     marked = tuple(set_aside(photo, Reason(PASSED, passed[photo.name]))
                    if photo.name in passed else photo for photo in photos.photos)
-    return Selection(replace(photos, photos=marked), choices,
-                     measure([able[place] for place, _ in picked], lambda: on_photo(len(able))))
+    coverage = measure([able[place] for place, _ in picked], lambda: on_photo(len(able)))
+    return Selection(replace(photos, photos=marked), choices, coverage,
+                     "" if able else nothing_usable(photos))
+
+
+def _picked(able: Sequence[Photo], count: int, quality_weight: float,
+            on_photo: Callable[[int], None],
+            ) -> tuple[list[tuple[int, float]], tuple[Choice, ...]]:
+    traits = traits_of(able)
+    quality = quality_weight * np.array([quality_of(photo) for photo in able])
+    own = np.array([_is_own(photo) for photo in able])
+    picked = _greedy(traits, quality, own, min(count, len(able)), on_photo)
+    return picked, _explained(able, traits, picked, on_photo)
 
 
 def quality_of(photo: Photo) -> float:
@@ -221,11 +226,16 @@ def _why_left_out(photo: Photo) -> str:
         return "No face is known in it."
     if blinks(photo):
         return "The eyes are shut; keep it by hand to have it picked."
-    return "The curation is unsure about it, and `include_unsure` is off."
+    return IN_DOUBT
 
 
 def selection_sheet(selection: Selection) -> np.ndarray:
-    """Draw the picked photos in their order, then those passed over: (H, W, 3) uint8."""
+    """Draw the picked photos in their order, then those passed over: (H, W, 3) uint8.
+
+    Where there is nothing to select from, all photos with what speaks against each.
+    """
+    if selection.note:
+        return curation_sheet(selection.photos, selection.note)
     choices = selection.choices[:max(_SHOWN, len(selection.picked))]
     cards = [Card(choice.photo, f"PICK {choice.place}" if choice.place else "PASSED",
                   GREEN if choice.place else BLUE, choice.text, dimmed=not choice.place)
@@ -243,6 +253,7 @@ def report(selection: Selection, before: PhotoSet) -> dict[str, Any]:
     verdicts = {photo.name: photo.verdict.value for photo in before.photos}
     chosen = {choice.photo.name for choice in selection.choices}
     return {
+        "note": selection.note,
         "picked": [_entry(choice, verdicts) for choice in selection.picked],
         "passed": [_entry(choice, verdicts) for choice in selection.choices if not choice.place],
         "not_usable": [photo.name for photo in before.photos if photo.name not in chosen],

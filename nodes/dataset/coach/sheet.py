@@ -72,7 +72,7 @@ def _header(draw: ImageDraw.ImageDraw, advice: Advice, folder: str) -> None:
     draw.rectangle((right - 220, 126, right, 136), _LINE)
     draw.rectangle((right - 220, 126, right - 220 + 2.2 * score, 136),
                    _GOOD if advice.done else _WANT)
-    for number, line in enumerate(wrap(draw, advice.headline, 22, 840, 2)):
+    for number, line in enumerate(wrap(draw, advice.headline, 22, 840, 3)):
         draw.text((_EDGE, 110 + 28 * number), line, _GOOD if advice.done else _INK, font(22))
 
 

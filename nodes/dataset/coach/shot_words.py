@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 _TO_LEFT = "to your own left (nose towards the right edge of the picture)"
 _TO_RIGHT = "to your own right (nose towards the left edge of the picture)"
+_NO_FURTHER = "only so far that the camera still sees your far eye whole"
 _YAW = {
-    "profile_left": f"Profile: turn your head almost to the side, {_TO_RIGHT}",
+    "profile_left": f"Nearly a profile: turn your head {_TO_RIGHT}, {_NO_FURTHER}",
     "three_quarter_left": f"Three-quarter view: turn your head half way {_TO_RIGHT}",
     "frontal": "Look straight at the camera",
     "three_quarter_right": f"Three-quarter view: turn your head half way {_TO_LEFT}",
-    "profile_right": f"Profile: turn your head almost to the side, {_TO_LEFT}",
+    "profile_right": f"Nearly a profile: turn your head {_TO_LEFT}, {_NO_FURTHER}",
 }
 _PITCH = {"up": "chin raised", "level": "", "down": "chin lowered"}
 _EXPRESSION = {"neutral": "a calm face", "smile": "a soft smile, lips closed",
@@ -32,7 +33,7 @@ RESHOOT: Mapping[str, str] = {
     "blurred": "blurred: hold still or rest the camera, wipe the lens, take more light.",
     "dark": "too dark: face a window or a lamp.",
     "bright": "burnt out: step out of the sun or the flash.",
-    "too_small": "with too small a face: come closer or send the original file.",
+    "too_small": "with too small a face: come closer, alone, or send the original file.",
     "cut_off": "with a face that is cut off: leave room round the head.",
     "turned": "turned too far aside: the far eye should still show.",
     "tilted": "tilted too far: keep the eyes level.",

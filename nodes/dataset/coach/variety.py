@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...quality.expression import Shapes, shapes_of
 from ...quality.scene import SAME_SCENE
 from ...sockets import Photo
 
@@ -38,14 +39,10 @@ TRAITS: Mapping[str, Trait] = {
 }
 
 
-def expression_of(photo: Photo) -> tuple[float, float, float, float]:
-    """Smile, bared teeth, open mouth and lowered brows, each 0..1 (means of both sides)."""
-    shape = photo.face.expression
-
-    def both(name: str) -> float:
-        return (shape.get(f"{name}Left", 0.0) + shape.get(f"{name}Right", 0.0)) / 2
-
-    return both("mouthSmile"), both("mouthUpperUp"), shape.get("jawOpen", 0.0), both("browDown")
+def expression_traits(shapes: Shapes) -> tuple[float, ...]:
+    """What the similarity compares of an expression."""
+    # Lowered brows count half: they also come with a smile.
+    return shapes.smile, shapes.teeth, shapes.jaw, shapes.brows / 2, shapes.pucker
 
 
 def face_height(photo: Photo) -> float:
@@ -60,9 +57,7 @@ def traits_of(photos: Sequence[Photo]) -> dict[str, np.ndarray]:
     """
     rows = {
         "pose": [(photo.face.pose.yaw, photo.face.pose.pitch) for photo in photos],
-        # Lowered brows count half: they also come with a smile.
-        "expression": [(*expression_of(photo)[:3], expression_of(photo)[3] / 2)
-                       for photo in photos],
+        "expression": [expression_traits(shapes_of(photo.face)) for photo in photos],
         "light": [[photo.measures.get(name, np.nan) for name in LIGHT] for photo in photos],
         "distance": [(np.log2(max(face_height(photo), 1e-3)),) for photo in photos],
         "scene": _rows([photo.scene for photo in photos]),

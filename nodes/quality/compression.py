@@ -10,7 +10,7 @@ from ..sockets import Face
 from .tones import luma
 
 _BLOCK = 8  # pixels: JPEG codes squares of this side on their own (ITU-T T.81)
-_LARGEST = 512  # pixels of face: no training picture shows one with more
+LARGEST = 512  # pixels of face: no training picture shows one with more
 _STEPS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _LOST = 0.035  # share of the contrast that a shrunk copy must miss to count as detail
 
@@ -24,7 +24,7 @@ def compression(pixels: np.ndarray, face: Face) -> float:
     """
     grey = luma(crop_round(pixels, face.box, margin=0.05)[0])
     # The grid of a face larger than any training picture shows shrinks with it.
-    return min(_grid(grey), _grid(grey.T)) * min(_LARGEST / grey.shape[0], 1.0)
+    return min(_grid(grey), _grid(grey.T)) * min(LARGEST / grey.shape[0], 1.0)
 
 
 def _grid(grey: np.ndarray) -> float:
@@ -40,13 +40,13 @@ def _grid(grey: np.ndarray) -> float:
 def enlargement(pixels: np.ndarray, face: Face) -> float:
     """By what factor the face can shrink and grow again without a visible loss; 1 is none.
 
-    Faces wider than any training picture shows are reduced first, so that a soft photo of many
-    pixels does not count as enlarged. The factor is read off where the loss, as a share of the
-    face's contrast, passes a fixed small one, between two of a series of tries.
+    Faces wider than any training picture shows (`LARGEST`) are reduced first, so that a soft photo
+    of many pixels does not count as enlarged. The factor is read off where the loss, as a share of
+    the face's contrast, passes a fixed small one, between two of a series of tries.
     """
     crop, _ = crop_round(pixels, face.box, margin=0.0)
     picture = Image.fromarray(luma(crop))
-    side = min(picture.width, _LARGEST)
+    side = min(picture.width, LARGEST)
     picture = picture.resize((side, side), Image.Resampling.LANCZOS)
     grey = np.asarray(picture)
     contrast = float(grey.std())

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..sockets import Face, Reason, Verdict
+from .compression import LARGEST
 from .look import Seen
-from .rules import EYES_PER_WIDTH, Rules
+from .rules import EYES_PER_WIDTH, HELD, HELD_PER_TRUE, Rules
 
 _REJECT, _UNSURE = Verdict.REJECT, Verdict.UNSURE
+_FAR_TOO_SMALL = 0.75  # of the pixels asked for: less is rejected
 _COVERS = {"covered_eyes": "The eyes seem covered, as by dark glasses; use a photo without.",
            "covered_mouth": "The mouth seems covered, as by a mask or scarf; use a photo without.",
            "covered_hand": "A hand lies before the face; use a photo without."}
@@ -47,22 +49,35 @@ def _several(measures: Mapping[str, float], rules: Rules) -> Reason | None:
 
 
 def _too_small(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    """Judged as a training picture shows it, by the face's width or by that which the distance of
-    the eyes speaks of: the pose spoils one or the other, and neither makes a face too large.
-    """
+    """Judged as a training picture shows it."""
     scale = 1.0
     if rules.training_size:
         scale = min(rules.training_size / measures["photo_side"], 1.0)
-    width = measures["face_width"] * scale
-    size = max(width, measures["eyes_apart"] * scale / EYES_PER_WIDTH)
-    if size >= rules.min_face:
-        return None
+    verdict = _verdict_on_size(_size(measures) * scale, rules)
+    width = int(measures["face_width"] * scale)
     where = " at training size" if scale < 1 else ""
+    if measures["faces"] > 1 and measures["second_face"] >= rules.second_face:
+        return verdict and Reason(
+            "too_small", f"{measures['faces']:.0f} faces, none of them large (the one judged is "
+            f"{width} pixels wide{where}; {rules.min_face} are asked for); crop the original file "
+            "to the one person or choose another photo.", verdict)
     advice = ("crop the photo to the head" if scale < 1
               else "come closer or use the original file")
-    return Reason("too_small", f"The face is {int(width)} pixels wide{where}; {rules.min_face} "
-                  f"are asked for; {advice}.",
-                  _REJECT if size < 0.75 * rules.min_face else _UNSURE)
+    return verdict and Reason("too_small", f"The face is {width} pixels wide{where}; "
+                              f"{rules.min_face} are asked for; {advice}.", verdict)
+
+
+def _size(measures: Mapping[str, float]) -> float:
+    """The face's width or that which the distance of the eyes speaks of: the pose spoils one or
+    the other, and neither makes a face too large.
+    """
+    return max(measures["face_width"], measures["eyes_apart"] / EYES_PER_WIDTH)
+
+
+def _verdict_on_size(size: float, rules: Rules) -> Verdict | None:
+    if size >= rules.min_face:
+        return None
+    return _REJECT if size < _FAR_TOO_SMALL * rules.min_face else _UNSURE
 
 
 def _outside(measures: Mapping[str, float], rules: Rules) -> Reason | None:
@@ -122,11 +137,18 @@ def _blurred(measures: Mapping[str, float], rules: Rules) -> Reason | None:
 
 
 def _enlarged(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    factor = measures["enlargement"]
-    verdict = _verdict(factor, rules.enlargement)
-    return verdict and Reason("enlarged", f"The photo looks enlarged: {factor:.1f} times fewer "
-                              "pixels would show the face as well; use the original file.",
-                              verdict)
+    """As bad as the factor and the pixels that remain without it both say: an enlarged face that
+    has enough of its own is no worse than a small photo of it.
+    """
+    held = min(_size(measures), LARGEST) / measures["enlargement"]
+    on_factor = _verdict(measures["enlargement"], rules.enlargement)
+    on_size = _verdict(-held / rules.min_face, (-HELD[0], -HELD[1]))
+    if on_factor is None or on_size is None:
+        return None
+    verdict = _REJECT if on_factor is on_size is _REJECT else _UNSURE
+    return Reason("enlarged", f"The photo looks enlarged: about {int(held / HELD_PER_TRUE)} pixels "
+                  f"would show the face as well as its {int(measures['face_width'])} do; use the "
+                  "original file.", verdict)
 
 
 def _compressed(measures: Mapping[str, float], rules: Rules) -> Reason | None:

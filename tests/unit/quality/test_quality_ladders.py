@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -80,10 +81,32 @@ def test_a_soft_photo_of_many_pixels_does_not_count_as_enlarged(portrait):
 
 
 def test_a_small_face_blown_up_is_found_out(portrait):
-    small = shrunk(portrait, 70)
-    grown = small.resize([side * 7 for side in small.size], Image.Resampling.BICUBIC)
+    small = shrunk(portrait, 60)
+    grown = small.resize([side * 8 for side in small.size], Image.Resampling.BICUBIC)
     reasons = judge(look_at(np.asarray(grown)), Rules(min_sharpness=0, soft_sharpness=0))
     assert [(reason.rule, reason.verdict.value) for reason in reasons] == [("enlarged", "reject")]
+
+
+@pytest.mark.parametrize(("factor", "share", "verdict"), [
+    (3.5, 1.7, None), (2.3, 0.3, None), (2.5, 1.5, "unsure"), (2.5, 0.3, "unsure"),
+    (3.5, 1.0, "unsure"), (3.5, 0.8, "reject")])
+def test_an_enlarged_face_is_judged_by_the_pixels_that_it_came_from(portrait, factor, share,
+                                                                    verdict):
+    seen = look_at(np.asarray(portrait))
+    rules = Rules(min_face=64)
+    measures = {**seen.measures, "enlargement": factor, "eyes_apart": 0.0,
+                "face_width": factor * share * rules.min_face}
+    reasons = judge(dataclasses.replace(seen, measures=measures), rules)
+    found = {reason.rule: reason.verdict.value for reason in reasons}
+    assert found.get("enlarged") == verdict
+
+
+@pytest.mark.parametrize(("width", "factor"), [(130, 4), (150, 5)])
+def test_a_face_that_came_from_pixels_enough_is_not_rejected(portrait, width, factor):
+    small = shrunk(portrait, width)
+    grown = small.resize([side * factor for side in small.size], Image.Resampling.BICUBIC)
+    reasons = judge(look_at(np.asarray(grown)), Rules(min_sharpness=0, soft_sharpness=0))
+    assert all(reason.verdict.value == "unsure" for reason in reasons)
 
 
 def test_the_block_grid_is_found_wherever_a_crop_has_put_it(portrait):

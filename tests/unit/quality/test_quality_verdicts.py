@@ -61,6 +61,15 @@ def test_a_face_a_little_too_small_is_not_said_to_have_what_is_asked_for(seen):
     assert "127 pixels wide; 128 are asked for" in reason.text
 
 
+def test_small_faces_of_a_crowd_are_not_told_to_come_closer(seen):
+    crowd = measured(seen, faces=12.0, second_face=0.9, face_width=60.0, eyes_apart=20.0)
+    said = {reason.rule: reason.text for reason in crowd}
+    assert said["too_small"].startswith("12 faces, none of them large (the one judged is 60 pixels")
+    assert "to the one person or choose another photo" in said["too_small"]
+    alone = measured(seen, faces=12.0, second_face=0.2, face_width=60.0, eyes_apart=20.0)
+    assert "come closer" in alone[0].text
+
+
 @pytest.mark.parametrize(("pitch", "way"), [(40.0, "down"), (-40.0, "up")])
 def test_a_head_that_looks_down_or_up_is_told_which(seen, pitch, way):
     nodding = dataclasses.replace(seen.face, pose=HeadPose(0.0, pitch, 0.0))

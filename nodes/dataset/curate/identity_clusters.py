@@ -10,6 +10,7 @@ import numpy as np
 from ...quality.look import Seen
 from ...quality.rules import Rules
 
+_NARROW = 0.7  # of the limit of closed eyes; 99 of 100 portraits have up to this
 _AT_ONCE = 2000  # faces compared pairwise; more are joined to the groups that these form
 
 
@@ -20,6 +21,7 @@ class Pick:
     face: int = 0  # place in `Seen.faces`
     person: int | None = None  # 1 is on the most photos; None: the face says nothing
     distance: float | None = None  # to the centre of the majority's other photos
+    slack: float = 0.0  # by how much further than others it may lie: its eyes are shut
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,7 @@ class _Faces:
     photo: np.ndarray  # (N,) which photo
     place: np.ndarray  # (N,) place in that photo's `Seen.faces`
     rows: np.ndarray  # (N, 128)
+    slack: np.ndarray  # (N,) of distance: shut eyes look like nobody's
 
 
 def pick_faces(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
@@ -43,7 +46,7 @@ def pick_faces(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
         One pick per photo, and whether one person stands out (True with fewer than two faces).
     """
     picks = [Pick() for _ in seen]
-    faces = _gather(seen, usable, only_largest=rules.several_faces == "largest")
+    faces = _gather(seen, usable, rules)
     if len(set(faces.photo.tolist())) < 2:
         return picks, True
     people = _people(faces, group(faces.rows, rules.stranger[1]))
@@ -57,12 +60,12 @@ def pick_faces(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
     order = np.argsort(faces.photo, kind="stable")
     starts = np.flatnonzero(np.diff(faces.photo[order], prepend=-1))
     for members in np.split(order, starts[1:]):
-        chosen = _choose(distances[members], rules)
-        near = distances[members[chosen]] <= rules.stranger[1]
+        member = members[_choose(distances[members] - faces.slack[members], rules)]
+        near = distances[member] - faces.slack[member] <= rules.stranger[1]
         # The majority's own group may leave out a face that is near its centre after all.
-        person = 1 if near else max(int(people[members[chosen]]), 2)
-        picks[faces.photo[members[0]]] = Pick(int(faces.place[members[chosen]]), person,
-                                              float(distances[members[chosen]]))
+        person = 1 if near else max(int(people[member]), 2)
+        picks[faces.photo[member]] = Pick(int(faces.place[member]), person,
+                                          float(distances[member]), float(faces.slack[member]))
     return picks, True
 
 
@@ -101,13 +104,22 @@ def pairwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _gather(seen: Sequence[Seen | None], usable: Callable[[Seen], bool],
-            only_largest: bool) -> _Faces:
-    found = [(photo, place, face.embedding) for photo, one in enumerate(seen) if one is not None
-             for place, face in enumerate(one.faces[:1] if only_largest else one.faces)
+            rules: Rules) -> _Faces:
+    most = 1 if rules.several_faces == "largest" else None
+    found = [(photo, place, face) for photo, one in enumerate(seen) if one is not None
+             for place, face in enumerate(one.faces[:most])
              if face.embedding is not None and usable(face)]
-    rows = np.stack([row for _, _, row in found]) if found else np.zeros((0, 1), np.float32)
+    rows = np.stack([face.embedding for _, _, face in found]) if found else np.zeros(
+        (0, 1), np.float32)
     return _Faces(np.array([photo for photo, _, _ in found], int),
-                  np.array([place for _, place, _ in found], int), rows)
+                  np.array([place for _, place, _ in found], int), rows,
+                  np.array([_slack(face, rules) for _, _, face in found]))
+
+
+def _slack(face: Seen, rules: Rules) -> float:
+    """Nothing for open eyes, all that `Rules.shut_eyes` allows from where eyes count as closed."""
+    shut = face.measures.get("eyes_closed", 0.0) / rules.eyes_closed
+    return rules.shut_eyes * float(np.clip((shut - _NARROW) / (1 - _NARROW), 0, 1))
 
 
 def _people(faces: _Faces, labels: np.ndarray) -> np.ndarray:
@@ -147,6 +159,6 @@ def _to_others(faces: _Faces, majority: np.ndarray) -> np.ndarray:
 
 
 def _choose(distances: np.ndarray, rules: Rules) -> int:
-    """The face of one photo (F,) that is the person; the largest when none is."""
+    """Which of one photo's faces (F,) is the person; the largest when none is."""
     nearest = int(distances.argmin())
     return nearest if distances[nearest] <= rules.stranger[1] else 0

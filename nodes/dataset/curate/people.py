@@ -34,16 +34,17 @@ def faceless(reasons: Iterable[Reason]) -> bool:
 
 def stranger_reasons(picks: Sequence[Pick], stands_out: bool, rules: Rules) -> list[Reason | None]:
     """Say of each pick whether it is somebody else than the person of the other photos."""
-    unsure, reject = rules.stranger
     found: list[Reason | None] = []
     for pick in picks:
+        unsure, reject = (limit + pick.slack for limit in rules.stranger)
         if pick.person is not None and not stands_out:
             found.append(Reason(STRANGER, "The photos show different people, none in a "
                                 "majority; load photos of one person.", Verdict.UNSURE))
         elif pick.distance is not None and pick.distance > unsure:
             certain = pick.distance > reject
+            shut = " or the shut eyes make it look so" if pick.slack and not certain else ""
             found.append(Reason(
-                STRANGER, f"{'This is' if certain else 'This may be'} somebody else: the "
+                STRANGER, f"{'This is' if certain else 'This may be'} somebody else{shut}: the "
                 f"face is {pick.distance:.2f} away from the other photos, "
                 f"{reject if certain else unsure:.2f} is the limit.",
                 Verdict.REJECT if certain else Verdict.UNSURE))

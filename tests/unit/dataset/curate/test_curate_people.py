@@ -13,6 +13,7 @@ from likeness.nodes.dataset.curate import curate as curation
 from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.dataset.curate.duplicates import find_duplicates
 from likeness.nodes.dataset.curate.identity_clusters import group, pairwise, pick_faces
+from likeness.nodes.dataset.curate.people import stranger_reasons
 from likeness.nodes.dataset.curate.report import report, shown
 from likeness.nodes.dataset.curate.sheet import curation_sheet
 from likeness.nodes.quality import look as looking
@@ -75,6 +76,32 @@ def test_pairwise_distances_are_those_of_the_rows():
     a, b = people((3,)), people((4,), seed=3)
     expected = np.linalg.norm(a[:, None] - b[None], axis=2)
     assert np.allclose(pairwise(a, b), expected, atol=1e-5)
+
+
+def lying(distances, closed):
+    """Seen records of one person's ten photos and of others so far away from their centre."""
+    own = people((10,))
+    centre = own.mean(0)
+    random = np.random.default_rng(5)
+    aside = random.normal(0, 1, (len(distances), 128))
+    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
+    others = np.float32(centre + aside * np.array(distances)[:, None])
+    seen = synthetic(np.concatenate([own, others]))
+    return [*seen[:10], *(Seen(one.face, {**GOOD, "eyes_closed": closed}, one.embedding,
+                               one.pattern, mirrored=one.mirrored) for one in seen[10:])]
+
+
+@pytest.mark.parametrize(("distance", "opened", "shut"), [
+    (0.40, None, None), (0.51, "unsure", None), (0.58, "reject", "unsure"),
+    (0.63, "reject", "reject"), (0.9, "reject", "reject")])
+def test_shut_eyes_are_allowed_a_little_more_and_strangers_stay_out(distance, opened, shut):
+    for closed, verdict in ((0.1, opened), (0.6, shut)):
+        picks, stands_out = pick_faces(lying([distance], closed), lambda face: True, Rules())
+        reason = stranger_reasons(picks, stands_out, Rules())[-1]
+        assert (reason and reason.verdict.value) == verdict
+        assert (picks[-1].person == 1) == (verdict != "reject")
+        if verdict == "unsure":
+            assert ("or the shut eyes make it look so" in reason.text) == (closed > 0.3)
 
 
 def two_people(assets, folder):

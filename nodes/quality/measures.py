@@ -9,6 +9,7 @@ from ..faces.mesh import face_mask
 from ..media.images import resize
 from ..sockets import Face
 from .compression import compression, enlargement
+from .edits import edit_measures
 from .light import light_measures
 from .occlusion import eyes_closed, occlusion_measures
 from .tones import landmark_colours, luma
@@ -36,6 +37,7 @@ def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
         "compression": compression(pixels, face),
         "enlargement": enlargement(pixels, face),
         **light_measures(patches),
+        **edit_measures(pixels, face),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -13,8 +13,9 @@ from ...quality.judge import judge
 from ...quality.look import Seen, look
 from ...quality.rules import Rules
 from ...sockets import Photo, PhotoSet, Reason, Verdict
-from .duplicates import find_duplicates, quality
+from .duplicates import find_duplicates
 from .identity_clusters import Pick, pick_faces
+from .originals import original_of, originality
 from .overrides import NO_OVERRIDES, Override, Overrides, earlier, overridden
 from .people import faceless, stranger_reasons
 
@@ -111,15 +112,33 @@ def _flag_duplicates(photos: Sequence[Photo], seen: Sequence[Seen | None],
                 for own, mine in zip(given, reasons, strict=True)]
     candidates = [place for place, one in enumerate(seen) if one is not None
                   and one.pattern is not None and severity[place] < _SEVERITY[Verdict.REJECT]]
-    # What the user keeps comes first, then what is kept before what is unsure, then the best.
-    candidates.sort(key=lambda place: (not kept[place], severity[place],
-                                       -quality(photos[place], seen[place]), place))
-    for place, (twin, mirrored) in find_duplicates(seen, candidates, rules, check).items():
+    # What the user keeps comes first, then what is kept before what is unsure, then the original.
+    ranks = {place: (not kept[place], severity[place]) for place in candidates}
+    candidates.sort(key=lambda place: (*ranks[place], -originality(photos[place], seen[place]),
+                                       place))
+    repeats = find_duplicates(seen, candidates, rules, check)
+    for place, (twin, mirrored) in _with_originals(repeats, ranks, photos, seen).items():
         name = photos[twin].name
-        better = "which you keep" if kept[twin] else "which is the better picture of it"
+        better = "which you keep" if kept[twin] else "which seems to be the original"
         reasons[place].append(Reason(
             "duplicate", f"{'The mirror image of' if mirrored else 'The same shot as'} {name}, "
                          f"{better}."))
+
+
+def _with_originals(repeats: Mapping[int, tuple[int, bool]], ranks: Mapping[int, tuple[bool, int]],
+                    photos: Sequence[Photo], seen: Sequence[Seen],
+                    ) -> dict[int, tuple[int, bool]]:
+    """The same groups of copies, each round the original among those of the best rank."""
+    groups: dict[int, dict[int, bool]] = {}
+    for place, (first, mirrored) in repeats.items():
+        groups.setdefault(first, {first: False})[place] = mirrored
+    found = {}
+    for first, members in groups.items():
+        best = original_of([place for place in members if ranks[place] == ranks[first]],
+                           photos, seen)
+        found |= {place: (best, mirrored != members[best])
+                  for place, mirrored in members.items() if place != best}
+    return found
 
 
 def _judged(photo: Photo, seen: Seen | None, reasons: Sequence[Reason], pick: Pick) -> Photo:

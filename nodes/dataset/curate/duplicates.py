@@ -9,7 +9,6 @@ import numpy as np
 from ...faces.turned import rotation_of
 from ...quality.look import Seen
 from ...quality.rules import Rules
-from ...sockets import Photo
 
 _ROWS_PER_CHECK = 64  # between two looks whether the user has cancelled
 
@@ -61,18 +60,6 @@ def find_duplicates(seen: Sequence[Seen], ranked: Sequence[int], rules: Rules,
     return repeats
 
 
-def quality(photo: Photo, seen: Seen) -> float:
-    """Rank shots of one moment: a larger, sharper, upright and whole face, less compression, more
-    of the scene, nothing burnt out or drowned in black.
-    """
-    measures = seen.measures
-    sizes = (measures["face_width"], measures["sharpness"], photo.width * photo.height,
-             measures.get("compression", 1.0))
-    lost = sum(measures.get(name, 0.0) for name in ("clipped_bright", "clipped_dark"))
-    return float(np.log(np.maximum(sizes, 1.0)) @ (1.0, 0.25, 0.1, -0.2)
-                 - _tilt(seen) / 60 - 5 * measures.get("outside", 0.0) - lost)
-
-
 def _mirror(seen: Seen) -> np.ndarray:
     """The mirror image's pattern; without one, a pattern that nothing is near to."""
     return seen.mirrored if seen.mirrored is not None else ~seen.pattern
@@ -88,15 +75,6 @@ def _turn(seen: Seen) -> tuple[float, float]:
         return 0.0, 0.0
     x, y, z = rotation_of(seen.face.pose)[2]
     return float(np.degrees(np.arctan2(-x, z))), float(np.degrees(np.arcsin(np.clip(y, -1, 1))))
-
-
-def _tilt(seen: Seen) -> float:
-    """Degrees from the nearest quarter turn; whole ones cost a picture nothing."""
-    if seen.face is None:
-        return 0.0
-    x, y, _ = rotation_of(seen.face.pose)[:, 1]
-    roll = float(np.degrees(np.arctan2(-x, y)))
-    return abs(roll - 90 * round(roll / 90))
 
 
 def _alike(signs: np.ndarray, one: np.ndarray, rules: Rules) -> np.ndarray:

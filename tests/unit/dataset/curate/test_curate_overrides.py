@@ -133,4 +133,4 @@ def test_a_copy_that_the_user_is_unsure_of_does_not_take_the_good_one_with_it(fo
     photos = run("small.jpg: unsure")
     assert photos["good_obama.jpg"].verdict == "keep" and photos["good_obama.jpg"].reasons == ()
     assert photos["small.jpg"].verdict == "unsure"
-    assert "which is the better picture of it" in photos["small.jpg"].reasons[0].text
+    assert "which seems to be the original" in photos["small.jpg"].reasons[0].text

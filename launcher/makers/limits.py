@@ -44,25 +44,25 @@ def main() -> None:
 
 
 def _faces(files: Sequence[Path]) -> Iterator[Any]:
-    look, read_photo = _pack()
+    look, images = pack("quality.look"), pack("media.images")
     for file in files:
-        seen = look(read_photo(file))
+        seen = look.look_at(images.read_photo(file))
         if seen.face is None:
             print(f"{file.name} shows no face.")
             continue
         yield seen
 
 
-def _pack() -> tuple[Any, Any]:
-    """The pack's functions that look at pixels and that read a photo."""
-    import_comfyui(Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI"))
-    spec = importlib.util.spec_from_file_location(
-        "likeness", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["likeness"] = module
-    spec.loader.exec_module(module)
-    return (importlib.import_module("likeness.nodes.quality.look").look_at,
-            importlib.import_module("likeness.nodes.media.images").read_photo)
+def pack(module: str) -> Any:
+    """A module of the pack by its dotted name below `nodes`, with the host made importable."""
+    if "likeness" not in sys.modules:
+        import_comfyui(Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI"))
+        spec = importlib.util.spec_from_file_location(
+            "likeness", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules["likeness"] = loaded
+        spec.loader.exec_module(loaded)
+    return importlib.import_module(f"likeness.nodes.{module}")
 
 
 def _columns(seen: Sequence[Any]) -> dict[str, np.ndarray]:

@@ -1,27 +1,35 @@
 """Whether landmarks lie the right way up on the pixels.
 
 The landmark network was trained on upright faces: on an upside-down one it puts a whole, upright
-set of landmarks, eyes on the mouth. What tells the two apart: eyes are darker than cheeks and
-brows darker than the forehead, in any skin and light that a camera can use. Where that leaves a
-doubt, the short-range detector is surer of a face the nearer to upright it lies.
+set of landmarks, eyes on the mouth. What tells the two apart: eyes are darker than the skin right
+below them and brows darker than the forehead, in any skin and light that a camera can use, and
+whatever hides the rest of the face. Where that leaves a doubt, the short-range detector is surer of
+a face the nearer to upright it lies, and its own key points lie where right landmarks do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..sockets import Face
 from . import tasks
 from .boxes import crop_round
-from .turned import quarter_turns
+from .turned import quarter_turns, shift_face, turn_face
 
 _IRISES = (468, 473)
-_CHEEKS = (50, 280, 101, 330)
+_UNDER_EYES = (230, 231, 232, 450, 451, 452)  # above the edge of a mask
 _BROWS = (66, 296, 52, 282)
 _FOREHEAD = (151, 9, 108, 337)
 _PATCH = 0.03  # of the face's longer side, half the side of the square that is averaged
+_EYE_PATCH = 0.0125  # the same for irises and the skin that is next to them
+_MOST = 2.0  # a contrast beyond it says no more than this one does
+# The landmarks that the key points of the short-range detector stand for, in its order: the eyes
+# of the person's right and left, the tip of the nose, the mouth.
+_KEY_POINTS = ((33, 133), (362, 263), (1, 1), (13, 14))
+_ASTRAY = 0.3  # of the face's longer side, the key points of a face that the detector does not see
 
 # Measured on 535 portraits, and on 108 of them turned by each quarter and stored as JPEG: 8 % of
 # the upright faces are doubted, and 69 of the 74 that were read the wrong way up. Of the doubted
@@ -32,12 +40,13 @@ _DOUBTFUL_EYES, _DOUBTFUL_BROWS = 0.7, 0.9
 _PLAUSIBLE = 1.6
 _PLAUSIBLE_ROLL = 60.0  # degrees
 _SCORE_WEIGHT = 4.0  # the score differs by 0.03..0.5 between an upright and an upside-down face
-_UPRIGHT = 0.3  # of misfit, in favour of what nearly all photos are
+_ASTRAY_WEIGHT = 5.0
+_UPRIGHT = 0.9  # of misfit, in favour of what nearly all photos are
 ALIKE = 0.3  # misfits that differ by less say nothing of two finds that lie the same way
 
 
 def misfit(face: Face, pixels: np.ndarray) -> float:
-    """How bright the eyes are over the cheeks, plus the brows over the forehead; lower fits better.
+    """How bright eyes are over the skin below, plus brows over the forehead; lower fits better.
 
     Args:
         pixels: (H, W, 3) uint8, the picture the face is in.
@@ -58,27 +67,44 @@ def plausible(face: Face, pixels: np.ndarray) -> bool:
 
 
 def strangeness(face: Face, pixels: np.ndarray) -> float:
-    """How little speaks for this find among several at one place: misfit, score, and lying upright.
+    """How little speaks for this find among several at one place.
+
+    Misfit, the detector's score and key points, and lying upright.
 
     Args:
         pixels: (H, W, 3) uint8, the picture the face is in.
     """
     turns = quarter_turns(face)
-    crop, _ = crop_round(pixels, face.box, margin=0.75)
+    crop, (left, top) = crop_round(pixels, face.box, margin=0.75)
     found = tasks.detect("face_scores", np.rot90(crop, turns)).detections
-    score = max((detection.categories[0].score for detection in found), default=0.0)
-    return misfit(face, pixels) - _SCORE_WEIGHT * score - (0.0 if turns else _UPRIGHT)
+    best = max(found, key=lambda detection: detection.categories[0].score, default=None)
+    score, astray = 0.0, _ASTRAY
+    if best is not None:
+        score = best.categories[0].score
+        turned = turn_face(shift_face(face, -left, -top), turns, *crop.shape[:2])
+        astray = min(_apart(turned, best.keypoints, crop.shape[0]), _ASTRAY)
+    return (misfit(face, pixels) - _SCORE_WEIGHT * score + _ASTRAY_WEIGHT * astray
+            - (0.0 if turns else _UPRIGHT))
+
+
+def _apart(face: Face, key_points: Sequence[Any], side: int) -> float:
+    """How far the key points of a square picture lie from a face's landmarks, over its size."""
+    places = [face.landmarks[list(points), :2].mean(0) for points in _KEY_POINTS]
+    off = [(point.x * side, point.y * side) - place
+           for point, place in zip(key_points, places, strict=False)]
+    return float(np.linalg.norm(np.mean(off, axis=0))) / max(face.size)
 
 
 def _contrasts(face: Face, pixels: np.ndarray) -> tuple[float, float]:
-    eyes, cheeks, brows, forehead = (_brightness(face, pixels, points) for points in (
-        _IRISES, _CHEEKS, _BROWS, _FOREHEAD))
-    return eyes / max(cheeks, 1.0), brows / max(forehead, 1.0)
+    eyes, below = (_brightness(face, pixels, points, _EYE_PATCH)
+                   for points in (_IRISES, _UNDER_EYES))
+    brows, forehead = (_brightness(face, pixels, points, _PATCH) for points in (_BROWS, _FOREHEAD))
+    return min(eyes / max(below, 1.0), _MOST), min(brows / max(forehead, 1.0), _MOST)
 
 
-def _brightness(face: Face, pixels: np.ndarray, points: Sequence[int]) -> float:
+def _brightness(face: Face, pixels: np.ndarray, points: Sequence[int], patch: float) -> float:
     """Mean of the pixels round some landmarks; white where all lie outside the picture."""
-    reach = max(1, round(_PATCH * max(face.size)))
+    reach = max(1, round(patch * max(face.size)))
     height, width = pixels.shape[:2]
     values = []
     for x, y in face.landmarks[list(points), :2]:

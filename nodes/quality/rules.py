@@ -80,9 +80,9 @@ SOURCES: Mapping[str, str] = MappingProxyType({
               "side.",
     "eyes_closed": "535 portraits have up to 0.451, narrow laughing eyes "
                    "included; lids drawn over the open eyes of four photos 0.41 to 0.64.",
-    "occlusion": "535 portraits have up to 0.39, 99 of 100 up to 0.05; drawn dark glasses 0.68 and "
-                 "more, light brown ones from 0.36, masks 0.4 and more unless they have the colour "
-                 "of skin.",
+    "occlusion": "530 portraits have up to 0.47, 99 of 100 up to 0.1, two of them more than 0.4; "
+                 "of 299 masks and scarves drawn on portraits 96 % have more than 0.4, of 107 dark "
+                 "glasses 99 %; of 132 photos of worn masks 94 %.",
     "compression": "Portraits have up to 1.6; the same and other photos stored again as JPEG of "
                    "quality 30 have 2.8 to 3.4, of 20 3.8 to 5.1, of 10 5.3 to 7.6.",
     "enlargement": "Portraits have up to 2.1, 99 of 100 up to 1.74; photos shrunk and grown "

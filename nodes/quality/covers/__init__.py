@@ -1,0 +1,1 @@
+"""What hides a face: dark glasses, a mask or scarf over the mouth, hands."""

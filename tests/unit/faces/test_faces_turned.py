@@ -17,6 +17,8 @@ from likeness.nodes.media.images import read_photo, resize
 from likeness.nodes.sockets import HeadPose
 from PIL import Image
 
+from launcher.makers.covers.drawing import mask, near
+
 PHOTOS = ("obama", "obama3", "biden", "biden2", "astronaut", "obama_partial_face",
           "obama_partial_face2")
 TURNS = (1, 2, 3)
@@ -205,3 +207,19 @@ def test_a_half_turn_mirrors_yaw_and_pitch_as_the_viewer_sees_them():
     pose = turn_pose(HeadPose(yaw=20.0, pitch=10.0, roll=0.0), 2)
     assert (pose.yaw, pose.pitch) == pytest.approx((-20.0, -10.0), abs=1e-6)
     assert abs(pose.roll) == pytest.approx(180.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("cloth", ["black", "hair", "checks"])
+@pytest.mark.parametrize("name", ["obama", "biden2"])
+def test_a_masked_face_is_not_read_upside_down(seen, name, cloth):
+    pixels, face = seen(name)
+    masked = near(mask(cloth))(pixels, face, np.random.default_rng(len(name)))
+    found = find_face(masked)
+    assert abs(found.pose.roll - face.pose.roll) < 15
+
+
+def test_eyes_are_held_against_the_skin_that_a_mask_leaves_bare(seen):
+    pixels, face = seen("obama")
+    masked = near(mask("black"))(pixels, face, np.random.default_rng(5))
+    assert not doubtful(face, masked)
+    assert misfit(face, masked) < misfit(face, pixels) + 0.1

@@ -102,6 +102,16 @@ def find_face(pixels: np.ndarray) -> Face | None:
     return next(iter(find_faces(pixels, limit=1)), None)
 
 
+def look_closer(face: Face, pixels: np.ndarray) -> Face:
+    """The landmarks that more pixels give of a face found in a smaller copy of the picture.
+
+    Args:
+        face: in pixels of this picture; it is returned itself where it cannot be found alike.
+        pixels: (H, W, 3) uint8 RGB that show the face and its surroundings.
+    """
+    return _found_again(face, pixels) or face
+
+
 def _faces(result: Any, pixels: np.ndarray, shift: tuple[int, int] = (0, 0)) -> Iterator[Face]:
     """Convert MediaPipe's result on `pixels`, whose corner lies at `shift` in the photo."""
     height, width = pixels.shape[:2]
@@ -158,15 +168,16 @@ def _in_tiles(pixels: np.ndarray) -> list[Face]:
 
 def _confirmed(faces: Iterable[Face], pixels: np.ndarray) -> list[Face]:
     """Keep the faces that the full-range detector finds again, alike, in a crop round them."""
-    return [face for face in faces if _found_again(face, pixels)]
+    return [face for face in faces if _found_again(face, pixels) is not None]
 
 
-def _found_again(face: Face, pixels: np.ndarray) -> bool:
+def _found_again(face: Face, pixels: np.ndarray) -> Face | None:
+    """The full-range detector's find in a crop round a face that lies like it, if there is one."""
     crop, shift = crop_round(pixels, face.box, margin=0.75)
     again = _faces(tasks.detect("face_full_range", crop), crop, shift)
     size = max(face.size)
-    return any(np.abs(other.landmarks[:, :2] - face.landmarks[:, :2]).mean() < 0.06 * size
-               for other in again)
+    return next((other for other in again if np.abs(
+        other.landmarks[:, :2] - face.landmarks[:, :2]).mean() < 0.06 * size), None)
 
 
 def _turned_look(look: Look, pixels: np.ndarray) -> list[Face]:

@@ -2,7 +2,8 @@
 
 What the wrapper guards against, met in mediapipe 1.2.2: arrays that are not contiguous are read
 wrongly without an error; anything but RGB poisons the graph; a failed graph left to the garbage
-collector can deadlock a later call; a closed task returns empty results.
+collector can deadlock a later call; a closed task returns empty results. Each task runs in one
+thread at a time; different ones run beside each other.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ MODELS = Path(__file__).resolve().parent / "models"
 MAX_FACES = 16
 MAX_BODIES = 4
 
-_lock = threading.Lock()
 _open: dict[str, Any] = {}
+_creating = threading.Lock()
 
 
 def detect(name: str, pixels: np.ndarray) -> Any:
@@ -39,7 +40,7 @@ def detect(name: str, pixels: np.ndarray) -> Any:
     mediapipe = _mediapipe()
     picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB,
                               data=np.ascontiguousarray(pixels))
-    with _lock:
+    with _locks[name]:
         # A closed task would answer that nothing is there. MediaPipe's own mark of it is private.
         if name not in _open or getattr(_open[name], "_handle", True) is None:
             _open[name] = _create(name)
@@ -55,12 +56,14 @@ def detect(name: str, pixels: np.ndarray) -> Any:
 
 def close_all() -> None:
     """Close every open task; the next call opens it again."""
-    with _lock:
-        for name in list(_open):
-            _close(name)
+    for name, lock in _locks.items():
+        with lock:
+            if name in _open:
+                _close(name)
 
 
 def _close(name: str) -> None:
+    """Close an open task, whose lock is held."""
     task = _open.pop(name)
     try:
         task.close()
@@ -70,7 +73,8 @@ def _close(name: str) -> None:
 
 def _create(name: str) -> Any:
     try:
-        return _MAKERS[name]()
+        with _creating:
+            return _MAKERS[name]()
     except OSError as err:
         raise LikenessError(f"MediaPipe cannot start ({err}); on Linux install the system packages "
                             "libegl1 and libgles2.") from err
@@ -169,3 +173,5 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "hands": _hands,
     "selfie": _selfie,
 }
+# One each: two photos are looked at beside each other, one of them for faces and one for hands.
+_locks = {name: threading.Lock() for name in _MAKERS}

@@ -16,7 +16,7 @@ def to_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
     """An RGB, L or CMYK picture as RGB, by its ICC profile where it has one that is not sRGB."""
     transform = _transform(profile, picture.mode) if profile else None
     if transform is None:
-        return picture.convert("RGB")
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
     return ImageCms.applyTransform(picture, transform)
 
 

@@ -68,11 +68,14 @@ def heif_is_readable() -> bool:
 
 
 @contextlib.contextmanager
-def opened(source: Path | str | bytes, least: int | None = None) -> Iterator[Image.Image]:
+def opened(source: Path | str | bytes, least: int | None = None,
+           reduced: int = 1) -> Iterator[Image.Image]:
     """A picture as Pillow opens it, by a path or by the bytes of its file.
 
     Args:
         least: pixels a side that will do; JPEGs decode smaller and faster then.
+        reduced: 1, 2, 4 or 8, how many times fewer pixels a side a JPEG is decoded with than it is
+            read with otherwise; other files stay as they are.
 
     Raises:
         RefusedError: it has too many pixels, or its reader is missing.
@@ -87,8 +90,8 @@ def opened(source: Path | str | bytes, least: int | None = None) -> Iterator[Ima
         with _open(file, kind) as picture:
             if least is not None:
                 picture.draft("RGB", (least, least))
-            elif picture.width * picture.height > WHOLE:
-                _halve(picture, kind)
+            else:
+                _reduce(picture, kind, reduced)
             yield picture
 
 
@@ -109,12 +112,16 @@ def _open(file: io.BufferedIOBase, kind: str) -> Image.Image:
     return JpegImageFile(file)
 
 
-def _halve(picture: Image.Image, kind: str) -> None:
+def _reduce(picture: Image.Image, kind: str, reduced: int) -> None:
+    """Have a JPEG decoded smaller, in one step: a second `draft` would count from the first."""
     width, height = picture.size
-    if kind != "JPEG" or width * height > LARGEST:
-        raise _too_large(kind)
-    picture.draft(None, (width // 2, height // 2))
-    picture.info[_FULL] = (width, height)
+    if width * height > WHOLE:
+        if kind != "JPEG" or width * height > LARGEST:
+            raise _too_large(kind)
+        picture.info[_FULL] = (width, height)
+        reduced = min(2 * reduced, 8)
+    if kind == "JPEG" and reduced > 1:
+        picture.draft(None, (max(width // reduced, 1), max(height // reduced, 1)))
 
 
 def told_of_size(picture: Image.Image) -> str:

@@ -45,7 +45,7 @@ def to_rgb(picture: Image.Image, profile: bytes | None = None) -> Image.Image:
     sheer = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
     alpha = picture.convert("RGBA").getchannel("A") if sheer else None
     base = {"L": "L", "LA": "L", "1": "L", "CMYK": "CMYK"}.get(picture.mode, "RGB")
-    picture = to_srgb(picture.convert(base), profile)
+    picture = to_srgb(picture if picture.mode == base else picture.convert(base), profile)
     if alpha is None:
         return picture
     picture.putalpha(alpha)

@@ -15,25 +15,30 @@ _STEPS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _LOST = 0.035  # share of the contrast that a shrunk copy must miss to count as detail
 
 
-def compression(pixels: np.ndarray, face: Face) -> float:
+def compression(pixels: np.ndarray, face: Face, shrunk: int = 1) -> float:
     """How far the 8 x 8 grid of JPEG stands out of the face, in grey levels; 0 is no grid.
 
     The step between two neighbouring columns less the mean of the steps beside it, gathered by
     the eight places that a grid line can have, the strongest place less the middle one; rows alike
     (after Wang, Sheikh and Bovik 2002, which takes the place as known; a crop moves it).
+
+    Args:
+        shrunk: 1, 2, 4 or 8, how many times fewer pixels a side there are than the file has; the
+            lines of its grid lie that much closer. With 8 they cannot be told from pixels: 0.
     """
     grey = luma(crop_round(pixels, face.box, margin=0.05)[0])
+    strength = min(_grid(grey, _BLOCK // shrunk), _grid(grey.T, _BLOCK // shrunk))
     # The grid of a face larger than any training picture shows shrinks with it.
-    return min(_grid(grey), _grid(grey.T)) * min(LARGEST / grey.shape[0], 1.0)
+    return strength * min(LARGEST / (shrunk * grey.shape[0]), 1.0)
 
 
-def _grid(grey: np.ndarray) -> float:
-    """Strength of the strongest of the eight possible sets of grid lines across the columns."""
+def _grid(grey: np.ndarray, period: int) -> float:
+    """Strength of the strongest of the possible sets of grid lines across the columns."""
     steps = np.abs(np.diff(grey, axis=1))
     excess = (steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2).mean(0)
-    if excess.size < 4 * _BLOCK:
+    if excess.size < 4 * period:
         return 0.0
-    places = np.array([excess[start::_BLOCK].mean() for start in range(_BLOCK)])
+    places = np.array([excess[start::period].mean() for start in range(period)])
     return float(max(places.max() - np.median(places), 0.0))
 
 

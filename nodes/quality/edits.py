@@ -14,6 +14,7 @@ from ..faces.boxes import crop_round
 from ..faces.mesh import face_mask
 from ..sockets import Face
 from .compression import LARGEST
+from .near import Near
 from .tones import lab, luma
 
 _BLOCK = 8  # pixels: JPEG codes squares of this side on their own (ITU-T T.81)
@@ -29,8 +30,12 @@ _EVEN = 10  # levels that a row of a frame's pixels may differ by
 _FRAME = 0.02  # of the side: narrower is no frame
 
 
-def edit_measures(pixels: np.ndarray, face: Face) -> dict[str, float]:
+def edit_measures(detail: Near, whole: np.ndarray) -> dict[str, float]:
     """Take the measures by which copies of a shot are compared.
+
+    Args:
+        detail: the face at `near.DETAIL`.
+        whole: (H, W, 3) uint8 RGB, all of the photo, at whatever size.
 
     Returns:
         jpeg_step: log2 of the coarsest JPEG quantisation that shows, 0 for none;
@@ -43,11 +48,13 @@ def edit_measures(pixels: np.ndarray, face: Face) -> dict[str, float]:
         framed: sides of the picture, 0..4, along which even stripes lie; content: the share of
         the picture that lies within them.
     """
-    crop, corner = crop_round(pixels, face.box, margin=0.0)
+    face = detail.face
+    crop, corner = crop_round(detail.pixels, face.box, margin=0.0)
     octaves, uneven = _octaves(crop)
-    stripes = _stripes(pixels)
+    stripes = _stripes(whole)
     return {
-        "jpeg_step": jpeg_step(pixels, face),
+        "jpeg_step": jpeg_step(detail.pixels, face, detail.view.corner)
+        if detail.view.shrunk == 1 else 0.0,  # of a reduced picture the steps are gone
         **_colours(crop, corner, face),
         "lost_channels": float(((crop <= 2) | (crop >= 253)).any(-1).mean()),
         "detail_fine": octaves[0] - octaves[1],
@@ -60,14 +67,18 @@ def edit_measures(pixels: np.ndarray, face: Face) -> dict[str, float]:
     }
 
 
-def jpeg_step(pixels: np.ndarray, face: Face) -> float:
+def jpeg_step(pixels: np.ndarray, face: Face, corner: tuple[int, int] = (0, 0)) -> float:
     """Mean log2 of the quantisation steps on which the face's DCT coefficients lie; 0 for none.
 
     Coefficients of a decoded JPEG file lie on multiples of its steps (Fan and de Queiroz 2003),
     until the picture is cut off its grid or scaled. Steps of one are not seen: files of quality
     95 have 0, of 90 about 1, of 75 2.7, of 50 3.8.
+
+    Args:
+        corner: where the pixels' upper left one lies in the photo, whose grid begins at its own.
     """
-    left, top = (max(int(edge), 0) // _BLOCK * _BLOCK for edge in face.box[:2])
+    left, top = (-(-(max(int(edge), 0) + start) // _BLOCK) * _BLOCK - start
+                 for edge, start in zip(face.box[:2], corner, strict=True))
     right, bottom = (int(min(edge, start + _REGION)) for edge, start in
                      zip(face.box[2:], (left, top), strict=True))
     grey = luma(pixels[top:bottom, left:right])

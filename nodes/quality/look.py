@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..faces.detect import find_faces
+from ..faces.detect import find_faces, look_closer
 from ..faces.recognise.dlib_resnet import chip
 from ..faces.recognise.embed import embed
-from ..media.images import read_picture
+from ..media.views import PhotoPixels
 from ..sockets import Face
-from .measures import face_width, measure, outside, sharpness
+from .measures import face_width, measure_near, outside, sharpness
+from .near import DETAIL, FEATURES, LANDMARKS, Near, in_photo, near, within
 from .scene import describe
 
 RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
@@ -52,7 +53,7 @@ def look(file: Path, sha256: str) -> Seen:
     Raises:
         OSError: the file cannot be read any more, or holds something else by now.
     """
-    return _kept.get(sha256) or _kept.put(sha256, look_at(_read(file, sha256)))
+    return _kept.get(sha256) or _kept.put(sha256, _look(_read(file, sha256)))
 
 
 def forget_photos() -> None:
@@ -102,44 +103,64 @@ def _size_of(seen: Seen) -> int:
 
 def look_at(pixels: np.ndarray) -> Seen:
     """Measure the faces of an (H, W, 3) uint8 RGB picture."""
-    faces = find_faces(pixels)
+    return _look(PhotoPixels(pixels))
+
+
+def _look(photo: PhotoPixels) -> Seen:
+    faces = [in_photo(photo.whole, face) for face in find_faces(photo.whole.pixels)]
     if not faces:
         return Seen(None, {"faces": 0.0})
     widths = [face_width(face) for face in faces]
     sizeable = [place for place, width in enumerate(widths)
                 if width >= _SIZEABLE * max(widths)][:MAX_FACES]
-    first, *others = (_seen(pixels, faces, widths, place) for place in sizeable)
+    for place in sizeable:
+        faces[place] = _closely(photo, faces[place])
+        widths[place] = face_width(faces[place])
+    first, *others = (_seen(photo, faces, widths, place) for place in sizeable)
     return replace(first, others=tuple(others))
 
 
-def _seen(pixels: np.ndarray, faces: list[Face], widths: list[float], place: int) -> Seen:
+def _closely(photo: PhotoPixels, face: Face) -> Face:
+    """The same face, its landmarks taken from the photo's own pixels where the whole shows few."""
+    if photo.whole.shrunk == 1 or max(face.size) >= LANDMARKS.least * photo.whole.shrunk:
+        return face
+    around = near(photo, face, LANDMARKS)
+    return in_photo(around.view, look_closer(around.face, around.pixels))
+
+
+def _seen(photo: PhotoPixels, faces: list[Face], widths: list[float], place: int) -> Seen:
     """Measure one of the faces; `second_face` is how wide the widest other one is beside it.
 
     Of those that are whole and in focus: behind a person others walk by.
     """
     face = faces[place]
+    detail, features = near(photo, face, DETAIL), near(photo, face, FEATURES)
     rival = max((width for index, width in enumerate(widths) if index != place
-                 and _rivals(pixels, face, faces[index], widths[place] / width)), default=0.0)
+                 and _rivals(photo, detail, faces[index], widths[place] / width)), default=0.0)
     measures = {"faces": float(len(faces)), "face_rank": float(place + 1),
-                "second_face": rival / widths[place], **measure(pixels, face)}
-    aligned = _aligned(pixels, face)
-    return Seen(face, measures, embed(pixels, face, RECOGNISER), _pattern(aligned),
-                describe(pixels, face), _pattern(aligned[:, ::-1]))
+                "second_face": rival / widths[place],
+                **measure_near(face, photo.height, photo.width, detail, features,
+                               photo.whole.pixels)}
+    aligned = _aligned(features.pixels, features.face)
+    return Seen(face, measures, embed(features.pixels, features.face, RECOGNISER),
+                _pattern(aligned), describe(photo.whole.pixels, within(photo.whole, face)),
+                _pattern(aligned[:, ::-1]))
 
 
-def _rivals(pixels: np.ndarray, face: Face, other: Face, wider: float) -> bool:
-    """Whether another face, `wider` times narrower, draws the eye as this one does."""
-    if outside(other, *pixels.shape[:2]) > _CUT_OFF:
+def _rivals(photo: PhotoPixels, chosen: Near, face: Face, wider: float) -> bool:
+    """Whether another face, `wider` times narrower, draws the eye as the chosen one does."""
+    if outside(face, photo.height, photo.width) > _CUT_OFF:
         return False
-    return (sharpness(pixels, other, 1 / wider)
-            >= _IN_FOCUS * sharpness(pixels, face, wider))
+    other = near(photo, face, DETAIL)
+    return (sharpness(other.pixels, other.face, 1 / wider / other.view.shrunk)
+            >= _IN_FOCUS * sharpness(chosen.pixels, chosen.face, wider / chosen.view.shrunk))
 
 
-def _read(file: Path, sha256: str) -> np.ndarray:
+def _read(file: Path, sha256: str) -> PhotoPixels:
     data = file.read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise OSError("it was changed since it was loaded")
-    return np.ascontiguousarray(np.asarray(read_picture(data)))
+    return PhotoPixels(data)
 
 
 def face_pattern(pixels: np.ndarray, face: Face) -> np.ndarray:

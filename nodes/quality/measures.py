@@ -6,11 +6,14 @@ import numpy as np
 
 from ..faces.boxes import crop_round
 from ..faces.mesh import face_mask
+from ..faces.turned import shift_face
 from ..media.images import resize
+from ..media.views import View
 from ..sockets import Face
 from .compression import compression, enlargement
 from .edits import edit_measures
 from .light import light_measures
+from .near import Near
 from .occlusion import eyes_closed, occlusion_measures
 from .tones import landmark_colours, luma
 
@@ -22,22 +25,35 @@ _IRISES_PER_CORNERS = 0.73  # the portraits' median of their distances
 
 def measure(pixels: np.ndarray, face: Face) -> dict[str, float]:
     """Take every measure of a face; the names are stable ids that rules and reports use."""
-    height, width = pixels.shape[:2]
-    patches = landmark_colours(pixels, face)
+    seen = Near(View(pixels), face)
+    return measure_near(face, *pixels.shape[:2], seen, seen, pixels)
+
+
+def measure_near(face: Face, height: int, width: int, detail: Near, features: Near,
+                 whole: np.ndarray) -> dict[str, float]:
+    """Take every measure of a face in a photo of this size.
+
+    Args:
+        detail: the face at `near.DETAIL`.
+        features: the face at `near.FEATURES`.
+        whole: (h, w, 3) uint8 RGB, all of the photo, at whatever size.
+    """
+    pixels, shown = features.pixels, features.face
+    patches = landmark_colours(pixels, shown)
     return {
         "face_width": face_width(face),
         "eyes_apart": eyes_apart(face),
         "face_share": face.size[0] * face.size[1] / (width * height),
         "photo_side": float(np.sqrt(width * height)),
-        "sharpness": sharpness(pixels, face),
-        **exposure(pixels, face),
+        "sharpness": sharpness(detail.pixels, detail.face),
+        **exposure(pixels, shown),
         "outside": outside(face, height, width),
         "eyes_closed": eyes_closed(face),
-        **occlusion_measures(pixels, face, patches),
-        "compression": compression(pixels, face),
-        "enlargement": enlargement(pixels, face),
+        **occlusion_measures(pixels, shown, patches),
+        "compression": compression(detail.pixels, detail.face, detail.view.shrunk),
+        "enlargement": enlargement(detail.pixels, detail.face),
         **light_measures(patches),
-        **edit_measures(pixels, face),
+        **edit_measures(detail, whole),
     }
 
 
@@ -67,6 +83,7 @@ def _distance(face: Face, a: int, b: int) -> float:
 
 def exposure(pixels: np.ndarray, face: Face) -> dict[str, float]:
     """Mean luma of the face, its brightest parts, and how much of it is lost in black or white."""
+    pixels, face = _round_the_face(pixels, face)
     inner = luma(pixels[face_mask(face, *pixels.shape[:2], grow=-0.1) > 0.5])
     if not inner.size:
         return {"luma": 0.0, "highlights": 0.0, "clipped_dark": 1.0, "clipped_bright": 0.0}
@@ -76,6 +93,17 @@ def exposure(pixels: np.ndarray, face: Face) -> dict[str, float]:
         "clipped_dark": float((inner < _DARK_LEVEL).mean()),
         "clipped_bright": float((inner > _BRIGHT_LEVEL).mean()),
     }
+
+
+def _round_the_face(pixels: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
+    """The part of a picture in which the face's mask lies, and the face in it: less to paint."""
+    x0, y0, x1, y1 = face.box
+    room = 0.5 * max(face.size)
+    height, width = pixels.shape[:2]
+    left, top = (int(np.clip(edge - room, 0, side)) for edge, side in ((x0, width), (y0, height)))
+    right, bottom = (int(np.clip(edge + room + 1, 0, side))
+                     for edge, side in ((x1, width), (y1, height)))
+    return pixels[top:bottom, left:right], shift_face(face, -left, -top)
 
 
 def sharpness(pixels: np.ndarray, face: Face, shrunk: float = 1.0) -> float:

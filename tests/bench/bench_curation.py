@@ -3,8 +3,9 @@
     python tests/bench/bench_curation.py [--json FILE] [--quick]
 
 With the recogniser that comes with the pack, every photo new. One photo after the other, and two
-beside each other, take turns with a plain pipeline (see `curation_world.Plain`). Wall seconds are
-those of the machine as it is; CPU seconds, of all threads, also hold on a busy one.
+beside each other, take turns with the same work on whole pictures (`curation_world.whole_pictures`)
+and with a plain pipeline (`curation_world.Plain`). Wall seconds are those of the machine as it is;
+CPU seconds, of all threads, also hold on a busy one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ from pathlib import Path
 from typing import Any
 
 from bench_training import _make_importable
-from curation_world import Clock, Photos, Plain, digests, spin, stages_watched
+from curation_world import (
+    Clock,
+    Photos,
+    Plain,
+    digests,
+    spin,
+    stages_watched,
+    whole_pictures,
+)
 
 PHOTOS_PER_SECOND = 10.0  # asked for at one megapixel on two cores
 WORKERS = 2
@@ -79,9 +88,10 @@ def _measure(size: Size, folder: Path) -> dict[str, Any]:
         list(pool.map(lambda file: look(file, known[file]), warm))
         plain(warm[0])
         for _ in range(size.rounds):
-            files = photos.next(3 * size.photos)
+            # In turn, so that each part holds every person as often.
+            files = photos.next(5 * size.photos)
             known = digests(files)
-            parts = [files[start::3] for start in range(3)]
+            parts = [files[start * size.photos:][:size.photos] for start in range(5)]
 
             def ours(file: Path, known: dict[Path, str] = known) -> None:
                 look(file, known[file])
@@ -89,7 +99,10 @@ def _measure(size: Size, folder: Path) -> dict[str, Any]:
             with stages_watched(clock):
                 rounds.setdefault("one", []).append(_timed(map, ours, parts[0]))
             rounds.setdefault("two", []).append(_timed(pool.map, ours, parts[1]))
-            rounds.setdefault("plain", []).append(_timed(map, plain, parts[2]))
+            with whole_pictures():
+                rounds.setdefault("whole one", []).append(_timed(map, ours, parts[2]))
+                rounds.setdefault("whole two", []).append(_timed(pool.map, ours, parts[3]))
+            rounds.setdefault("plain", []).append(_timed(map, plain, parts[4]))
             numbers = range(size.photos)
             rounds.setdefault("spin one", []).append(_timed(map, spin, numbers))
             rounds.setdefault("spin two", []).append(_timed(pool.map, spin, numbers))
@@ -102,7 +115,12 @@ def _measure(size: Size, folder: Path) -> dict[str, Any]:
         "wall": _medians(rounds, "wall"), "best_wall": _medians(rounds, "wall", min),
         "cpu": _medians(rounds, "cpu"),
         "gain_of_two": _gain(rounds, "one", "two"),
+        "gain_of_two_whole": _gain(rounds, "whole one", "whole two"),
         "gain_of_two_possible": _gain(rounds, "spin one", "spin two"),
+        "whole_over_ours": {
+            "one_cpu": _gain(rounds, "whole one", "one", "cpu"),
+            "one_wall": _gain(rounds, "whole one", "one"),
+            "two_wall": _gain(rounds, "whole two", "two")},
         "stages_cpu": {stage: seconds / looked for stage, seconds in clock.cpu.items()},
         "stages_wall": {stage: seconds / looked for stage, seconds in clock.wall.items()},
     }
@@ -123,10 +141,11 @@ def _medians(rounds: dict[str, list[dict[str, float]]], clock: str,
             for name, rows in rounds.items() if not name.startswith("spin")}
 
 
-def _gain(rounds: dict[str, list[dict[str, float]]], one: str, two: str) -> float:
-    """How much quicker two workers are; medians of the rounds, which a busy machine slows alike."""
-    return round(statistics.median(a["wall"] / b["wall"] for a, b
-                                   in zip(rounds[one], rounds[two], strict=True)), 3)
+def _gain(rounds: dict[str, list[dict[str, float]]], slow: str, quick: str,
+          clock: str = "wall") -> float:
+    """How much quicker one way is; the median of the rounds, which a busy machine slows alike."""
+    return round(statistics.median(a[clock] / b[clock] for a, b
+                                   in zip(rounds[slow], rounds[quick], strict=True)), 3)
 
 
 def _scoring(folder: Path, count: int) -> dict[str, float]:
@@ -217,6 +236,8 @@ def _ratios(sizes: dict[str, Any], memory: dict[str, float]) -> dict[str, float]
     """
     found = {f"plain_over_ours_{name.replace(' ', '').lower()}":
              round(row["cpu"]["plain"] / row["cpu"]["one"], 4) for name, row in sizes.items()}
+    found |= {f"whole_over_ours_{how}_{name.replace(' ', '').lower()}": ratio
+              for name, row in sizes.items() for how, ratio in row["whole_over_ours"].items()}
     found |= {f"one_over_two_{name.replace(' ', '').lower()}": row["gain_of_two"]
               for name, row in sizes.items()}
     return {**found, "peak_over_early": round(memory["peak"] / memory["early"], 4)}
@@ -249,6 +270,11 @@ def _size_lines(name: str, row: dict[str, Any]) -> list[str]:
         f"{name}: {speed['one']:.1f} photos/s one by one, {speed['two']:.1f} two at once (gain "
         f"{row['gain_of_two']:.2f}; two idle threads gain {row['gain_of_two_possible']:.2f} here "
         f"now), plain {speed['plain']:.1f}; {cpu['one']:.0f} ms CPU, plain {cpu['plain']:.0f}",
+        f"    on whole pictures {speed['whole one']:.1f} and {speed['whole two']:.1f} (gain "
+        f"{row['gain_of_two_whole']:.2f}), {cpu['whole one']:.0f} ms CPU: ours is "
+        f"{row['whole_over_ours']['one_wall']:.2f} times as quick one by one, "
+        f"{row['whole_over_ours']['two_wall']:.2f} two at once, "
+        f"{row['whole_over_ours']['one_cpu']:.2f} by CPU",
         *(f"    {stage:24}{1e3 * seconds:8.1f} ms CPU"
           f"{1e3 * row['stages_wall'][stage]:9.1f} ms wall"
           for stage, seconds in sorted(row["stages_cpu"].items()))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,8 +17,9 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 PEOPLE = ("obama", "obama3", "biden2", "biden", "astronaut")
 
 # What `look` calls by these names, gathered into stages.
-STAGES = {"_read": "decode", "find_faces": "detect", "embed": "embed", "measure": "measures",
-          "_aligned": "hash", "_pattern": "hash", "describe": "scene"}
+STAGES = {"_read": "decode", "near": "decode", "find_faces": "detect", "look_closer": "detect",
+          "embed": "embed", "measure_near": "measures", "_aligned": "hash", "_pattern": "hash",
+          "describe": "scene"}
 # Inside `measures`, by module and name.
 MEASURES = {("measures", "sharpness"): "sharpness", ("measures", "exposure"): "exposure",
             ("measures", "occlusion_measures"): "occlusion",
@@ -101,6 +103,24 @@ def stages_watched(clock: Clock) -> Iterator[None]:
             target = places[module]
             stack.enter_context(patch.object(target, name,
                                              clock.watched(getattr(target, name), stage)))
+        yield
+
+
+@contextmanager
+def whole_pictures() -> Iterator[None]:
+    """Have `look` work as if photos had one size alone: the way that its savings are held against.
+
+    Every photo is decoded whole, faces are sought and every measure taken on all of its pixels,
+    masks are painted over all of it, and one lock stands before all of MediaPipe's models.
+    """
+    from likeness.nodes.faces import tasks
+    from likeness.nodes.media import views
+    from likeness.nodes.quality import measures
+
+    one = threading.Lock()
+    with patch.object(views, "SMALLEST", float("inf")), \
+            patch.object(measures, "_round_the_face", lambda pixels, face: (pixels, face)), \
+            patch.object(tasks, "_locks", dict.fromkeys(tasks._locks, one)):
         yield
 
 

@@ -23,7 +23,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("quality", "models"),
         ("control", "dataset", "identity", "restore", "scoring", "style", "training")),
     "nodes/media": (
-        ("colour", "decoding", "lettering", "texts"), ("images", "photo_files")),
+        ("colour", "decoding", "lettering", "texts"), ("images", "photo_files"), ("views",)),
     "nodes/faces": (
         ("align", "boxes", "memory", "mesh", "tasks", "turned"), ("body", "masks", "orientation"),
         ("detect",), ("recognise",)),

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from likeness.nodes.dataset.curate.originals import names_camera, original_of
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.media.views import View
 from likeness.nodes.quality.compression import compression, enlargement
 from likeness.nodes.quality.edits import edit_measures, jpeg_step
 from likeness.nodes.quality.look import Seen
 from likeness.nodes.quality.measures import face_width, outside
+from likeness.nodes.quality.near import Near
 from likeness.nodes.sockets import Photo
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
@@ -78,7 +80,7 @@ def looked_at(picture, face):
     height, width = pixels.shape[:2]
     measures = {"face_width": face_width(face), "photo_side": float(np.sqrt(width * height)),
                 "compression": compression(pixels, face), "enlargement": enlargement(pixels, face),
-                "outside": outside(face, height, width), **edit_measures(pixels, face)}
+                "outside": outside(face, height, width), **edit_measures(Near(View(pixels), face), pixels)}
     return Photo(Path("nowhere"), "a", "", width, height), Seen(face, measures)
 
 

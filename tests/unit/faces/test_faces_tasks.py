@@ -97,6 +97,17 @@ def test_closing_while_others_detect_loses_no_face(seen):
     assert found == [1] * 12
 
 
+def test_one_model_does_not_wait_for_another(seen):
+    pixels, _ = seen("obama")
+    tasks.detect("selfie", pixels)
+    done = threading.Event()
+    with tasks._locks["face_full_range"]:
+        worker = threading.Thread(target=lambda: (tasks.detect("selfie", pixels), done.set()),
+                                  daemon=True)
+        worker.start()
+        assert done.wait(timeout=60)
+
+
 def test_a_width_that_is_no_multiple_of_four_is_read_whole(seen):
     pixels, face = seen("obama")
     for width in (905, 906, 907):

@@ -18,7 +18,7 @@ from likeness.nodes.quality.rules import Rules
 from PIL import Image, ImageFile, ImageFilter
 
 # How far a measure may lie off the one on all pixels: its share, and an absolute part. Widths hold
-# the depth of the landmarks, which a crop by two pixels moves as far on a blurred face.
+# the depth of the landmarks, which the network guesses a little otherwise on other pixels.
 CLOSE = {"sharpness": (0.06, 0), "enlargement": (0.06, 0), "highlights": (0, 3), "luma": (0, 2),
          "clipped_bright": (0, 0.005), "clipped_dark": (0, 0.005), "occlusion": (0, 0.05),
          "compression": (0.15, 0.1), "face_width": (0.08, 0), "eyes_apart": (0.08, 0),

@@ -81,7 +81,7 @@ SOURCES: Mapping[str, str] = MappingProxyType({
     "eyes_closed": "535 portraits have up to 0.451, narrow laughing eyes "
                    "included; lids drawn over the open eyes of four photos 0.41 to 0.64.",
     "occlusion": "530 portraits have up to 0.47, 99 of 100 up to 0.1, two of them more than 0.4; "
-                 "of 299 masks and scarves drawn on portraits 96 % have more than 0.4, of 107 dark "
+                 "of 300 masks and scarves drawn on portraits 95 % have more than 0.4, of 107 dark "
                  "glasses 99 %; of 132 photos of worn masks 94 %.",
     "compression": "Portraits have up to 1.6; the same and other photos stored again as JPEG of "
                    "quality 30 have 2.8 to 3.4, of 20 3.8 to 5.1, of 10 5.3 to 7.6.",

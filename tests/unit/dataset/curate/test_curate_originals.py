@@ -80,7 +80,8 @@ def looked_at(picture, face):
     height, width = pixels.shape[:2]
     measures = {"face_width": face_width(face), "photo_side": float(np.sqrt(width * height)),
                 "compression": compression(pixels, face), "enlargement": enlargement(pixels, face),
-                "outside": outside(face, height, width), **edit_measures(Near(View(pixels), face), pixels)}
+                "outside": outside(face, height, width),
+                **edit_measures(Near(View(pixels), face), pixels)}
     return Photo(Path("nowhere"), "a", "", width, height), Seen(face, measures)
 
 

@@ -13,6 +13,7 @@ import torch
 import training_models
 from likeness.nodes.errors import LikenessError, MissingModelError
 from likeness.nodes.faces.detect import find_face
+from likeness.nodes.faces.recognise.backends import BOTH
 from likeness.nodes.faces.recognise.embed import embed_photo, similarity
 from likeness.nodes.media.images import read_photo
 from likeness.nodes.scoring.score.copying import copying, originals
@@ -74,15 +75,14 @@ def test_pictures_of_the_person_are_alike_and_those_of_another_are_not(shown, of
 
 
 def test_likeness_is_to_the_held_out_photos_alone(shown, photos, of_obama):
-    row = embed_photo(photos["obama"])
-    truth = similarity(row, embed_photo(photos["obama3"]))
+    truth = similarity(*(embed_photo(photos[name], BOTH) for name in ("obama", "obama3")), BOTH)
     seen = _look([shown["obama"]], of_obama)
     assert seen.likeness == pytest.approx(truth, abs=1e-4)
     assert seen.held_out and of_obama.measured == HELD_OUT
 
 
 def test_without_held_out_photos_likeness_is_to_all_and_says_so(shown, photos):
-    judge = judge_for(_subject([photos["obama"], photos["obama3"]], []))
+    judge = judge_for(_subject([photos["obama"], photos["obama3"]], []), "dlib")
     assert "none is held out" in judge.measured
     seen = _look([shown["obama"]], judge)
     assert not seen.held_out and not seen.summary()["held_out"]
@@ -106,8 +106,8 @@ def test_a_stranger_copies_nothing(shown, of_obama):
 def test_copying_is_measured_as_scores_measure_it(shown, photos):
     subject = _subject([photos["obama"], photos["biden"]], [photos["obama3"], photos["biden2"]])
     seen, = _look([shown["biden"][:, ::-1].copy()], judge_for(subject)).shots
-    score, = score_pictures([shown["biden"][:, ::-1].copy()], yardstick(subject, "dlib"))
-    found = copying(shown["biden"][:, ::-1].copy(), score, originals(yardstick(subject, "dlib")))
+    score, = score_pictures([shown["biden"][:, ::-1].copy()], yardstick(subject, BOTH))
+    found = copying(shown["biden"][:, ::-1].copy(), score, originals(yardstick(subject, BOTH)))
     assert seen.nearest_photo == found.nearest == "biden.jpg"
     assert seen.copy == pytest.approx(found.copy_paste, abs=1e-4) and seen.copy > 0.5
 

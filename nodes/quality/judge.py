@@ -24,9 +24,11 @@ def judge(seen: Seen, rules: Rules) -> tuple[Reason, ...]:
     measures = seen.measures
     dark = measures["highlights"] < rules.highlights[1]
     # Darkness takes the contrast that detail is measured by.
-    detail = None if dark else (_blurred(measures, rules) or _enlarged(measures, rules))
+    blurred = None if dark else _blurred(measures, rules)
+    detail = blurred or (None if dark else _enlarged(measures, rules))
     found = (_several(measures, rules), _too_small(measures, rules), _outside(measures, rules),
-             *_turned(seen.face, rules), _closed(measures, rules), _covered(measures, rules),
+             *_turned(seen.face, rules), _closed(measures, rules),
+             *_covered(measures, rules, blurred is not None),
              _exposure(measures, rules), detail, _compressed(measures, rules))
     return tuple(reason for reason in found if reason)
 
@@ -107,10 +109,18 @@ def _closed(measures: Mapping[str, float], rules: Rules) -> Reason | None:
     return Reason("eyes_closed", "Both eyes seem closed; use a photo with open eyes.", _UNSURE)
 
 
-def _covered(measures: Mapping[str, float], rules: Rules) -> Reason | None:
-    verdict = _verdict(measures["occlusion"], rules.occlusion)
-    worst = max(_COVERS, key=lambda name: measures[name])
-    return verdict and Reason("covered", _COVERS[worst], verdict)
+def _covered(measures: Mapping[str, float], rules: Rules, blurred: bool) -> list[Reason]:
+    """One reason for each place that is covered.
+
+    Lips and irises that blur has smeared look like covered ones, so of a blurred face the hands
+    alone are asked.
+    """
+    found = []
+    for name, text in _COVERS.items():
+        verdict = _verdict(measures[name], rules.occlusion)
+        if verdict and (name == "covered_hand" or not blurred):
+            found.append(Reason("covered", text, verdict))
+    return found
 
 
 def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:

@@ -6,10 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
+from likeness.nodes.media.views import PhotoPixels
 from likeness.nodes.quality import look as looking
 from likeness.nodes.quality.judge import judge
 from likeness.nodes.quality.look import look_at
 from likeness.nodes.quality.measures import eyes_apart
+from likeness.nodes.quality.near import DETAIL, near
 from likeness.nodes.quality.rules import EYES_PER_WIDTH, Rules
 from likeness.nodes.sockets import HeadPose
 from PIL import Image, ImageFilter
@@ -108,8 +110,9 @@ def test_a_face_that_the_edge_cuts_off_does_not_count(opened):
     face, other = found.face, found.others[0].face
     wider = 1 / found.measures["second_face"]
     edge = int(other.box[0] + 0.7 * other.size[0])
-    assert looking._rivals(pixels, face, other, wider)
-    assert not looking._rivals(pixels[:, :edge], face, other, wider)
+    for shown, counts in ((pixels, True), (pixels[:, :edge], False)):
+        photo = PhotoPixels(np.ascontiguousarray(shown))
+        assert looking._rivals(photo, near(photo, face, DETAIL), other, wider) is counts
 
 
 def test_a_small_sharp_face_is_not_taken_for_a_blurred_one(opened):
@@ -117,3 +120,17 @@ def test_a_small_sharp_face_is_not_taken_for_a_blurred_one(opened):
     assert found.measures["faces"] == 2
     assert found.measures["second_face"] == pytest.approx(
         found.others[0].measures["face_width"] / found.measures["face_width"])
+
+
+def test_every_cover_is_named(seen):
+    found = measured(seen, covered_eyes=0.9, covered_mouth=0.5, occlusion=0.9)
+    assert [(reason.rule, reason.verdict.value) for reason in found] == [
+        ("covered", "reject"), ("covered", "unsure")]
+    assert "eyes" in found[0].text and "mouth" in found[1].text
+
+
+def test_what_blur_has_smeared_is_not_called_covered(seen):
+    smeared = {"sharpness": 60.0, "covered_eyes": 0.9, "covered_mouth": 0.9}
+    assert [reason.rule for reason in measured(seen, **smeared)] == ["blurred"]
+    found = measured(seen, **smeared, covered_hand=0.9)
+    assert {reason.rule for reason in found} == {"blurred", "covered"}

@@ -254,6 +254,11 @@ def test_photos_without_a_face_leave_nothing_to_work_on(host, nodes, samples, no
     nodes.add(node_class, "next", photos=judged(nodes, folder))
     if node_class == "LikenessCoach":  # an empty set is what it advises on best
         assert host.run(nodes.prompt).text(nodes.named["next"].id)
+    elif node_class == "LikenessSelectPhotos":  # the coach behind it shall speak, too
+        coach = nodes.add("LikenessCoach", "coach", photos=nodes.named["next"])
+        done = host.run(nodes.prompt)
+        assert "be used" in json.loads(done.text(nodes.named["next"].id))["note"]
+        assert done.text(coach.id)
     else:
         assert "`next` failed" in failure(host, nodes)
 

@@ -137,7 +137,7 @@ def rate_entry(rate: Rate | None) -> dict[str, Any] | None:
         "rate": None if rate.estimate is None else float(f"{rate.estimate:.3g}"),
         "counted": rate.counted, "of": rate.of,
         "at_most": float(f"{rate.upper:.3g}"), "modelled": rate.modelled,
-        "among": rate.among or "all people of the bank", "text": rate.text}
+        "among": rate.among or None, "text": rate.text}
 
 
 def _bank_entry(measure: Yardstick) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from ...faces.recognise.backends import parts_of
 from ...media.lettering import fit, font
 from ...sockets import Verdict
 from ..calibration.calibration import Calibration
@@ -68,7 +69,8 @@ def _draw_header(draw: ImageDraw.ImageDraw, report: LikenessReport, width: int) 
         text = f"{counts[verdict]} {verdict.value}"
         draw.text((left, 60), text, VERDICTS[verdict.value], font=font(18))
         left += draw.textlength(text, font=font(18)) + 22
-    judged = f"judged by {report.backend}, against the subject's own photos"
+    judges = " and ".join(parts_of(report.backend))
+    judged = f"judged by {judges}, against the subject's own photos"
     draw.text((left + 10, 60), judged, FAINT, font=font(18))
     _draw_ruler(draw, report.calibration, report.scores, (GAP, 108, width - GAP, 126))
     for row, text in enumerate((_errors(report), _others(report), _second(report))):
@@ -115,11 +117,10 @@ def _others(report: LikenessReport) -> str:
 def _second(report: LikenessReport) -> str:
     second = report.second
     if second is None:
-        judges = [entry["backend"]["id"] for entry in report.data["judges"]]
-        if judges:
+        if report.data["judges"]:
             disputed = sum(score.disputed for score in report.scores)
-            return (f"Judges: {' and '.join(judges)} together; alone they disagree on {disputed} "
-                    f"of {len(report.scores)}")
+            return ("Both judge together; alone they would disagree on "
+                    f"{disputed} of {len(report.scores)}")
         return "One judge; a second one shows what this one is blind to."
     differing = sum(second.differs(score) for score in report.scores)
     order = "" if second.agreement is None else f", order agrees {second.agreement:+.2f} of 1"

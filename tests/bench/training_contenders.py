@@ -247,6 +247,9 @@ def core_node(networks: Networks, setting: Setting, *, adapters: str = "",
     def execute(steps: int, after_step: Callable[[], None]) -> None:
         _AFTER_STEP[threading.get_ident()] = after_step
         comfy.utils.set_progress_bar_global_hook(_stepped)
+        for name in _THROTTLES:
+            if hasattr(comfy.utils, name):
+                setattr(comfy.utils, name, 0)
         with redirect_stderr(StringIO()), torch.inference_mode():
             TrainLoraNode.execute(**lists, steps=[steps],
                                   **{name: [value] for name, value in inputs.items()})
@@ -260,6 +263,8 @@ def _torch_attention(_chosen: Callable[..., Any], *args: Any, **kwargs: Any) -> 
 
 
 _AFTER_STEP: dict[int, Callable[[], None]] = {}  # by thread
+# Newer hosts report no step that is too small a share of all, and of `_NEVER` each is.
+_THROTTLES = ("PROGRESS_THROTTLE_MIN_INTERVAL", "PROGRESS_THROTTLE_MIN_PERCENT")
 
 
 def _stepped(*_: Any, **__: Any) -> None:

@@ -159,9 +159,9 @@ def _used() -> Iterator[str]:
 
 
 def test_the_list_is_what_the_source_uses():
-    known = set(SURFACE)
-    for name in set(_used()):
+    known, used = set(SURFACE), set(_used())
+    for name in used:
         assert any(name.startswith(f"{one}.") or one.startswith(f"{name}.") or one == name
                    for one in known), f"{name} does not stand in the list of what is relied on"
     assert not [one for one in known if not any(
-        name == one or name.startswith(f"{one}.") for name in set(_used()))]
+        name == one or name.startswith(f"{one}.") for name in used)]

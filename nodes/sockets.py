@@ -88,7 +88,7 @@ class Photo:
     reasons: tuple[Reason, ...] = ()
     face: Face | None = None
     measures: Mapping[str, float] = field(default_factory=lambda: EMPTY)  # sharpness, luma, ...
-    embedding: np.ndarray | None = None  # (128,) of the face, by the vendored recogniser
+    embedding: np.ndarray | None = None  # (D,) of the face: a point that curation compares
     scene: np.ndarray | None = None  # (K,) what lies round the person, as colours and layout
     overridden: bool = False  # the verdict is the user's own; the reasons say what it was
     caption: str = ""  # what the user or a captioner says; several lines are several captions

@@ -13,15 +13,17 @@ import numpy as np
 from PIL import Image
 
 from ..faces.detect import find_faces, look_closer
+from ..faces.recognise.backends import BOTH
 from ..faces.recognise.dlib_resnet import chip
 from ..faces.recognise.embed import embed
+from ..faces.recognise.points import as_points
 from ..media.views import PhotoPixels
 from ..sockets import Face
 from .measures import face_width, measure_near, outside, sharpness
 from .near import DETAIL, FEATURES, LANDMARKS, Near, in_photo, near, within
 from .scene import describe
 
-RECOGNISER = "dlib"  # curation's own; the distances in `Rules` are dlib's
+RECOGNISER = BOTH  # curation's own; the distances in `Rules` are between its points
 MAX_FACES = 6  # that are measured in one photo
 _SIZEABLE = 0.25  # of the largest face's width; smaller ones are passers-by
 _IN_FOCUS = 0.25  # of the chosen face's sharpness, at the same size; blurred ones are passers-by
@@ -35,7 +37,7 @@ class Seen:
 
     face: Face | None
     measures: Mapping[str, float]
-    embedding: np.ndarray | None = None  # (128,)
+    embedding: np.ndarray | None = None  # (D,) point of `RECOGNISER`, see `faces.recognise.points`
     pattern: np.ndarray | None = None  # (64,) bool, perceptual hash of the aligned face
     scene: np.ndarray | None = None  # (K,) what lies round the person
     mirrored: np.ndarray | None = None  # (64,) bool, the pattern of the photo's mirror image
@@ -142,8 +144,9 @@ def _seen(photo: PhotoPixels, faces: list[Face], widths: list[float], place: int
                 **measure_near(face, photo.height, photo.width, detail, features,
                                photo.whole.pixels)}
     aligned = _aligned(features.pixels, features.face)
-    return Seen(face, measures, embed(features.pixels, features.face, RECOGNISER),
-                _pattern(aligned), describe(photo.whole.pixels, within(photo.whole, face)),
+    embedding = as_points(embed(features.pixels, features.face, RECOGNISER), RECOGNISER)
+    return Seen(face, measures, embedding, _pattern(aligned),
+                describe(photo.whole.pixels, within(photo.whole, face)),
                 _pattern(aligned[:, ::-1]))
 
 

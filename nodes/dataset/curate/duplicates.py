@@ -46,9 +46,9 @@ def find_duplicates(seen: Sequence[Seen], ranked: Sequence[int], rules: Rules,
         if near.size:
             others = np.array(kept)[near]
             apart = np.linalg.norm(rows[others] - rows[place], axis=1)
-            plain = (alike[near] & (apart < rules.duplicate_distance)
-                     & _same_pose(turns[others], turns[place], rules))
-            flipped = (reverse[near] & (apart < rules.mirrored_distance)
+            close = apart < rules.duplicate_distance
+            plain = alike[near] & close & _same_pose(turns[others], turns[place], rules)
+            flipped = (reverse[near] & close
                        & _same_pose(turns[others], turns[place] * (-1, 1), rules))
             twins = np.flatnonzero(plain | flipped)
             if twins.size:

@@ -30,7 +30,7 @@ class _Faces:
 
     photo: np.ndarray  # (N,) which photo
     place: np.ndarray  # (N,) place in that photo's `Seen.faces`
-    rows: np.ndarray  # (N, 128)
+    rows: np.ndarray  # (N, D) points whose distance tells people apart
     slack: np.ndarray  # (N,) of distance: shut eyes look like nobody's
 
 

@@ -62,10 +62,11 @@ class LikenessCuratePhotos(io.ComfyNode):
                 io.Float.Input(
                     "max_distance", default=_DEFAULTS.stranger[1], min=0.2, max=1.5, step=0.01,
                     tooltip="How far a face may be from the centre of the other photos' faces "
-                            "(L2 distance of dlib embeddings) before it is somebody else; from "
-                            "0.07 below it is unsure. One "
-                            "person's photos lie at 0.2 to 0.5, other people from 0.6; raise it "
-                            "when the person's looks changed much over the years."),
+                            "(dlib's and MobileFaceNet's embeddings together, on dlib's scale) "
+                            "before it is somebody else; from "
+                            f"{_UNSURE_BAND:g} below it is unsure. One person's photos lie at 0.2 "
+                            "to 0.5, other people from 0.6; raise it when the person's looks "
+                            "changed much over the years."),
                 io.Int.Input(
                     "duplicate_bits", default=_DEFAULTS.duplicate_bits, min=-1, max=32,
                     tooltip="Of the 64 bits of the aligned face's perceptual hash, how many may "

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import LikenessError
+from ...faces.recognise.embed import subject_embeddings
+from ...faces.recognise.points import as_points
 from ...quality.judge import judge
 from ...quality.look import RECOGNISER, Seen, look
 from ...quality.rules import Rules
@@ -47,8 +49,9 @@ def judge_pictures(photos: Sequence[ClassPhoto], subject: Subject | None,
     Raises:
         LikenessError: a picture is gone.
     """
-    rows = subject.embeddings.get(RECOGNISER) if subject is not None else None
-    centre = rows.mean(0) if rows is not None and len(rows) else None
+    centre = None
+    if subject is not None and subject.photos:
+        centre = as_points(subject_embeddings(subject, RECOGNISER), RECOGNISER).mean(0)
     judged = []
     for done, photo in enumerate(photos, start=1):
         try:

@@ -18,7 +18,7 @@ from likeness.nodes.media.images import read_photo, to_uint8
 from PIL import Image
 
 CURATE = {"min_face": 128, "min_sharpness": 40.0, "soft_sharpness": 100.0,
-          "several_faces": "reject", "max_distance": 0.55, "duplicate_bits": 10}
+          "several_faces": "reject", "max_distance": 0.58, "duplicate_bits": 10}
 SUBJECT = {"name": "me", "trigger": "ohwx", "class_noun": "person", "held_out": 1,
            "include_unsure": False}
 

@@ -11,10 +11,11 @@ def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray,
     """Cut a square round a box, repeating edge pixels outside the picture.
 
     Args:
+        pixels: (H, W, 3), or (H, W) of one channel.
         margin: share of the box's longer side added on each side.
 
     Returns:
-        The square (S, S, 3) and the place (x, y) of its corner in the picture.
+        The square (S, S, 3) or (S, S) and the place (x, y) of its corner in the picture.
     """
     side = max(box[2] - box[0], box[3] - box[1]) * (1 + 2 * margin)
     left = round((box[0] + box[2] - side) / 2)
@@ -25,7 +26,7 @@ def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray,
     if not (above or below or before or after):
         return inside.copy(), (left, top)
     beyond = (above, below), (before, after), (0, 0)
-    return np.pad(inside, beyond, mode="edge"), (left, top)
+    return np.pad(inside, beyond[:pixels.ndim], mode="edge"), (left, top)
 
 
 def _within(start: int, length: int, size: int) -> tuple[slice, int, int]:

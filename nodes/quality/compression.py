@@ -6,27 +6,24 @@ import numpy as np
 from PIL import Image
 
 from ..faces.boxes import crop_round
-from ..sockets import Face
-from .tones import luma
+from .near import LARGEST, Near
 
 _BLOCK = 8  # pixels: JPEG codes squares of this side on their own (ITU-T T.81)
-LARGEST = 512  # pixels of face: no training picture shows one with more
 _STEPS = (1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 _LOST = 0.035  # share of the contrast that a shrunk copy must miss to count as detail
 
 
-def compression(pixels: np.ndarray, face: Face, shrunk: int = 1) -> float:
+def compression(detail: Near) -> float:
     """How far the 8 x 8 grid of JPEG stands out of the face, in grey levels; 0 is no grid.
 
     The step between two neighbouring columns less the mean of the steps beside it, gathered by
     the eight places that a grid line can have, the strongest place less the middle one; rows alike
     (after Wang, Sheikh and Bovik 2002, which takes the place as known; a crop moves it).
 
-    Args:
-        shrunk: 1, 2, 4 or 8, how many times fewer pixels a side there are than the file has; the
-            lines of its grid lie that much closer. With 8 they cannot be told from pixels: 0.
+    In a view that is `shrunk` the lines lie closer; with 8 they cannot be told from pixels: 0.
     """
-    grey = luma(crop_round(pixels, face.box, margin=0.05)[0])
+    shrunk = detail.view.shrunk
+    grey, _ = crop_round(detail.light, detail.face.box, margin=0.05)
     strength = min(_grid(grey, _BLOCK // shrunk), _grid(grey.T, _BLOCK // shrunk))
     # The grid of a face larger than any training picture shows shrinks with it.
     return strength * min(LARGEST / (shrunk * grey.shape[0]), 1.0)
@@ -34,26 +31,23 @@ def compression(pixels: np.ndarray, face: Face, shrunk: int = 1) -> float:
 
 def _grid(grey: np.ndarray, period: int) -> float:
     """Strength of the strongest of the possible sets of grid lines across the columns."""
-    steps = np.abs(np.diff(grey, axis=1))
-    excess = (steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2).mean(0)
+    steps = np.abs(np.diff(grey, axis=1)).mean(0)
+    excess = steps[1:-1] - (steps[:-2] + steps[2:]) / 2
     if excess.size < 4 * period:
         return 0.0
     places = np.array([excess[start::period].mean() for start in range(period)])
     return float(max(places.max() - np.median(places), 0.0))
 
 
-def enlargement(pixels: np.ndarray, face: Face) -> float:
+def enlargement(detail: Near) -> float:
     """By what factor the face can shrink and grow again without a visible loss; 1 is none.
 
     Faces wider than any training picture shows (`LARGEST`) are reduced first, so that a soft photo
     of many pixels does not count as enlarged. The factor is read off where the loss, as a share of
     the face's contrast, passes a fixed small one, between two of a series of tries.
     """
-    crop, _ = crop_round(pixels, face.box, margin=0.0)
-    picture = Image.fromarray(luma(crop))
-    side = min(picture.width, LARGEST)
-    picture = picture.resize((side, side), Image.Resampling.LANCZOS)
-    grey = np.asarray(picture)
+    grey = detail.face_light
+    picture = Image.fromarray(grey)
     contrast = float(grey.std())
     if contrast < 1.0:
         return 1.0

@@ -13,13 +13,12 @@ from PIL import Image
 from ..faces.boxes import crop_round
 from ..faces.mesh import face_mask
 from ..sockets import Face
-from .compression import LARGEST
 from .near import Near
-from .tones import lab, luma
+from .tones import lab
 
 _BLOCK = 8  # pixels: JPEG codes squares of this side on their own (ITU-T T.81)
 _REGION = 256  # pixels: so much round the face tells how it was coded
-_STEPS = np.arange(2, 49)  # of quantisation that are looked for
+_STEPS = np.arange(2, 49, dtype=np.float32)  # of quantisation that are looked for
 _ON_STEP = 0.55  # mean cosine of the coefficients' places between steps; 1: all lie on them
 _FEWEST = 12  # coefficients that must speak
 # Low frequencies (row, column): of high ones few coefficients are left.
@@ -50,13 +49,12 @@ def edit_measures(detail: Near, whole: np.ndarray) -> dict[str, float]:
     """
     face = detail.face
     crop, corner = crop_round(detail.pixels, face.box, margin=0.0)
-    octaves, uneven = _octaves(crop)
+    octaves, uneven = _octaves(detail.face_light)
     stripes = _stripes(whole)
     return {
-        "jpeg_step": jpeg_step(detail.pixels, face, detail.view.corner)
-        if detail.view.shrunk == 1 else 0.0,  # of a reduced picture the steps are gone
+        "jpeg_step": jpeg_step(detail),
         **_colours(crop, corner, face),
-        "lost_channels": float(((crop <= 2) | (crop >= 253)).any(-1).mean()),
+        "lost_channels": _lost_channels(crop),
         "detail_fine": octaves[0] - octaves[1],
         "detail_middle": octaves[1] - octaves[2],
         "detail_coarse": octaves[2] - octaves[3],
@@ -67,21 +65,21 @@ def edit_measures(detail: Near, whole: np.ndarray) -> dict[str, float]:
     }
 
 
-def jpeg_step(pixels: np.ndarray, face: Face, corner: tuple[int, int] = (0, 0)) -> float:
+def jpeg_step(detail: Near) -> float:
     """Mean log2 of the quantisation steps on which the face's DCT coefficients lie; 0 for none.
 
     Coefficients of a decoded JPEG file lie on multiples of its steps (Fan and de Queiroz 2003),
     until the picture is cut off its grid or scaled. Steps of one are not seen: files of quality
-    95 have 0, of 90 about 1, of 75 2.7, of 50 3.8.
-
-    Args:
-        corner: where the pixels' upper left one lies in the photo, whose grid begins at its own.
+    95 have 0, of 90 about 1, of 75 2.7, of 50 3.8. A view that is `shrunk` has none.
     """
+    if detail.view.shrunk > 1:
+        return 0.0
+    # The grid begins at the photo's corner, not at the view's.
     left, top = (-(-(max(int(edge), 0) + start) // _BLOCK) * _BLOCK - start
-                 for edge, start in zip(face.box[:2], corner, strict=True))
+                 for edge, start in zip(detail.face.box[:2], detail.view.corner, strict=True))
     right, bottom = (int(min(edge, start + _REGION)) for edge, start in
-                     zip(face.box[2:], (left, top), strict=True))
-    grey = luma(pixels[top:bottom, left:right])
+                     zip(detail.face.box[2:], (left, top), strict=True))
+    grey = detail.light[top:bottom, left:right]
     rows, columns = grey.shape[0] // _BLOCK, grey.shape[1] // _BLOCK
     if min(rows, columns) < 4:
         return 0.0
@@ -111,14 +109,11 @@ def _coarsest(sizes: np.ndarray) -> float:
     return float(np.log2(found[-1])) if found.size else 0.0
 
 
-def _octaves(crop: np.ndarray) -> tuple[list[float], float]:
+def _octaves(grey: np.ndarray) -> tuple[list[float], float]:
     """Logs of the contrast in four octaves of detail, the finest first (Burt and Adelson 1983),
     and by how much the finest one's contrast lies above its median.
     """
-    if crop.shape[0] > LARGEST:
-        crop = np.asarray(Image.fromarray(crop).resize((LARGEST, LARGEST),
-                                                       Image.Resampling.LANCZOS))
-    grey, found, uneven = luma(crop), [], 0.0
+    found, uneven = [], 0.0
     while len(found) < 4 and min(grey.shape) >= 8:
         soft = _softened(_softened(grey).T).T
         detail = (grey - soft)[2:-2, 2:-2]
@@ -137,6 +132,11 @@ def _softened(grey: np.ndarray) -> np.ndarray:
     padded = np.pad(grey, ((0, 0), (2, 2)), mode="edge")
     return sum(weight * padded[:, start:start + grey.shape[1]]
                for start, weight in enumerate(_BINOMIAL))
+
+
+def _lost_channels(crop: np.ndarray) -> float:
+    lost = [(channel <= 2) | (channel >= 253) for channel in np.moveaxis(crop, -1, 0)]
+    return float((lost[0] | lost[1] | lost[2]).mean())
 
 
 def _colours(crop: np.ndarray, corner: tuple[int, int], face: Face) -> dict[str, float]:

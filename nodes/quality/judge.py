@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..sockets import Face, Reason, Verdict
-from .compression import LARGEST
 from .look import Seen
+from .near import LARGEST
 from .rules import EYES_PER_WIDTH, HELD, HELD_PER_TRUE, Rules
 
 _REJECT, _UNSURE = Verdict.REJECT, Verdict.UNSURE

@@ -155,8 +155,8 @@ def _rivals(photo: PhotoPixels, chosen: Near, face: Face, wider: float) -> bool:
     if outside(face, photo.height, photo.width) > _CUT_OFF:
         return False
     other = near(photo, face, DETAIL)
-    return (sharpness(other.pixels, other.face, 1 / wider / other.view.shrunk)
-            >= _IN_FOCUS * sharpness(chosen.pixels, chosen.face, wider / chosen.view.shrunk))
+    return (sharpness(other, 1 / wider / other.view.shrunk)
+            >= _IN_FOCUS * sharpness(chosen, wider / chosen.view.shrunk))
 
 
 def _read(file: Path, sha256: str) -> PhotoPixels:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from ..faces.boxes import crop_round
 from ..faces.mesh import face_mask
 from ..faces.turned import shift_face
-from ..media.images import resize
 from ..media.views import View
 from ..sockets import Face
 from .compression import compression, enlargement
@@ -45,13 +45,13 @@ def measure_near(face: Face, height: int, width: int, detail: Near, features: Ne
         "eyes_apart": eyes_apart(face),
         "face_share": face.size[0] * face.size[1] / (width * height),
         "photo_side": float(np.sqrt(width * height)),
-        "sharpness": sharpness(detail.pixels, detail.face),
+        "sharpness": sharpness(detail),
         **exposure(pixels, shown),
         "outside": outside(face, height, width),
         "eyes_closed": eyes_closed(face),
         **occlusion_measures(pixels, shown, patches),
-        "compression": compression(detail.pixels, detail.face, detail.view.shrunk),
-        "enlargement": enlargement(detail.pixels, detail.face),
+        "compression": compression(detail),
+        "enlargement": enlargement(detail),
         **light_measures(patches),
         **edit_measures(detail, whole),
     }
@@ -106,19 +106,19 @@ def _round_the_face(pixels: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
     return pixels[top:bottom, left:right], shift_face(face, -left, -top)
 
 
-def sharpness(pixels: np.ndarray, face: Face, shrunk: float = 1.0) -> float:
+def sharpness(detail: Near, shrunk: float = 1.0) -> float:
     """Variance of the Laplacian on the face, cut 1.4 times as wide and scaled to 256 px.
 
     Scaling first makes photos of all sizes comparable (Pech-Pacheco et al. 2000 for the measure).
 
     Args:
-        shrunk: as if the photo had so many times fewer pixels a side; 1 and less: as it is.
+        shrunk: as if the view had so many times fewer pixels a side; 1 and less: as it is.
     """
-    crop, _ = crop_round(pixels, face.box, margin=0.2)
-    if shrunk > 1:
-        side = max(round(crop.shape[0] / shrunk), 1)
-        crop = resize(crop, side, side)
-    grey = luma(resize(crop, 256, 256))
+    picture = Image.fromarray(crop_round(detail.light, detail.face.box, margin=0.2)[0])
+    sides = [max(round(picture.width / shrunk), 1)] if shrunk > 1 else []
+    for side in (*sides, 256):
+        picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+    grey = np.asarray(picture)
     inner = grey[1:-1, 1:-1]
     laplacian = (grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * inner)
     return float(laplacian.var())

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from ..faces.boxes import crop_round
 from ..faces.turned import scale_face, shift_face
 from ..media.views import PhotoPixels, View
 from ..sockets import Face
+from .tones import luma
+
+LARGEST = 512  # pixels of face: no training picture shows one with more
 
 
 class Need(NamedTuple):
@@ -38,6 +44,18 @@ class Near:
     def pixels(self) -> np.ndarray:
         """The view's pixels (h, w, 3) uint8 RGB."""
         return self.view.pixels
+
+    @functools.cached_property
+    def light(self) -> np.ndarray:
+        """The luma of all the view's pixels (h, w) float32, which several measures ask for."""
+        return luma(self.pixels)
+
+    @functools.cached_property
+    def face_light(self) -> np.ndarray:
+        """The luma of the face alone (s, s) float32, s no more than `LARGEST`."""
+        crop, _ = crop_round(self.light, self.face.box, margin=0.0)
+        side = min(crop.shape[0], LARGEST)
+        return np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.LANCZOS))
 
 
 def near(photo: PhotoPixels, face: Face, need: Need) -> Near:

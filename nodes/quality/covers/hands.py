@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw
 from ...faces.body import Hand, find_hands
 from ...faces.boxes import crop_round
 from ...faces.mesh import face_outline
-from ...media.images import resize
 from ...sockets import Face
 
 _FACE = 0.4  # share of the face under hands that is as bad as can be
@@ -27,7 +26,8 @@ def covered_by_hands(pixels: np.ndarray, face: Face) -> float:
     """
     crop, corner = crop_round(pixels, face.box, margin=0.5)
     scale = _SIDE / crop.shape[0]
-    hands = find_hands(resize(crop, _SIDE, _SIDE))
+    small = Image.fromarray(crop).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
+    hands = find_hands(np.asarray(small))
     if not hands:
         return 0.0
     outline = (face_outline(face) - corner) * scale

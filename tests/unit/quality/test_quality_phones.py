@@ -10,10 +10,12 @@ import pytest
 from icc_profiles import profile
 from likeness.nodes.faces.turned import scale_face, shift_face
 from likeness.nodes.media import views
+from likeness.nodes.media.views import View
 from likeness.nodes.quality import look as looking
 from likeness.nodes.quality.compression import compression
 from likeness.nodes.quality.judge import judge
 from likeness.nodes.quality.look import look
+from likeness.nodes.quality.near import Near
 from likeness.nodes.quality.rules import Rules
 from PIL import Image, ImageFile, ImageFilter
 
@@ -144,7 +146,7 @@ def test_the_grid_of_a_face_that_large_never_decides(portrait):
         cut.save(stored, "JPEG", quality=quality)
         pixels = np.asarray(Image.open(stored).convert("RGB"))
         face = scale_face(shift_face(looked.face, 20 - x0, 20 - y0), scale, scale)
-        assert compression(pixels, face) < Rules().compression[0]
+        assert compression(Near(View(pixels), face)) < Rules().compression[0]
 
 
 def test_a_small_face_is_looked_at_in_the_photos_own_pixels(portrait, tmp_path, monkeypatch):

@@ -78,10 +78,11 @@ EDITS = {
 def looked_at(picture, face):
     pixels = np.asarray(picture)
     height, width = pixels.shape[:2]
+    detail = Near(View(pixels), face)
     measures = {"face_width": face_width(face), "photo_side": float(np.sqrt(width * height)),
-                "compression": compression(pixels, face), "enlargement": enlargement(pixels, face),
+                "compression": compression(detail), "enlargement": enlargement(detail),
                 "outside": outside(face, height, width),
-                **edit_measures(Near(View(pixels), face), pixels)}
+                **edit_measures(detail, pixels)}
     return Photo(Path("nowhere"), "a", "", width, height), Seen(face, measures)
 
 
@@ -114,11 +115,11 @@ def test_the_original_is_told_from_a_copy(original, edit):
 
 def test_the_steps_of_jpeg_show_until_the_picture_is_scaled(original):
     picture, face = original
-    steps = [jpeg_step(np.asarray(stored(picture, quality)), face)
+    steps = [jpeg_step(Near(View(np.asarray(stored(picture, quality))), face))
              for quality in (95, 90, 75, 50, 30)]
     assert steps[0] < 0.2 and steps == sorted(steps) and steps[-1] > 4
     larger, factor, *_ = scaled(1.2)(stored(picture, 50))
-    assert jpeg_step(np.asarray(larger), moved(face, factor, 0, 0)) < 0.3
+    assert jpeg_step(Near(View(np.asarray(larger)), moved(face, factor, 0, 0))) < 0.3
 
 
 def test_a_compressed_original_is_not_beaten_by_an_enlarged_copy_without_its_traces(original):

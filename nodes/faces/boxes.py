@@ -7,12 +7,15 @@ import numpy as np
 Box = tuple[float, float, float, float]
 
 
-def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """Cut a square round a box, repeating edge pixels outside the picture.
+def crop_round(pixels: np.ndarray, box: Box, margin: float,
+               beyond: str = "edge") -> tuple[np.ndarray, tuple[int, int]]:
+    """Cut a square round a box.
 
     Args:
         pixels: (H, W, 3), or (H, W) of one channel.
         margin: share of the box's longer side added on each side.
+        beyond: what lies outside the picture, a mode of `numpy.pad`: "edge" repeats its pixels,
+            "constant" is black.
 
     Returns:
         The square (S, S, 3) or (S, S) and the place (x, y) of its corner in the picture.
@@ -25,8 +28,8 @@ def crop_round(pixels: np.ndarray, box: Box, margin: float) -> tuple[np.ndarray,
     inside = pixels[rows, columns]
     if not (above or below or before or after):
         return inside.copy(), (left, top)
-    beyond = (above, below), (before, after), (0, 0)
-    return np.pad(inside, beyond[:pixels.ndim], mode="edge"), (left, top)
+    lacking = (above, below), (before, after), (0, 0)
+    return np.pad(inside, lacking[:pixels.ndim], mode=beyond), (left, top)
 
 
 def _within(start: int, length: int, size: int) -> tuple[slice, int, int]:

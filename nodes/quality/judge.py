@@ -28,8 +28,8 @@ def judge(seen: Seen, rules: Rules) -> tuple[Reason, ...]:
     detail = blurred or (None if dark else _enlarged(measures, rules))
     found = (_several(measures, rules), _too_small(measures, rules), _outside(measures, rules),
              *_turned(seen.face, rules), _closed(measures, rules),
-             *_covered(measures, rules, blurred is not None),
-             _exposure(measures, rules), detail, _compressed(measures, rules))
+             *_covered(measures, rules, blurred is not None), _scribbled(measures, rules),
+             *_drawn_or_exposure(measures, rules), detail, _compressed(measures, rules))
     return tuple(reason for reason in found if reason)
 
 
@@ -123,7 +123,26 @@ def _covered(measures: Mapping[str, float], rules: Rules, blurred: bool) -> list
     return found
 
 
-def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+def _scribbled(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    verdict = _verdict(measures["strokes"], rules.strokes)
+    return verdict and Reason("scribbled", f"Lines cross {measures['strokes']:.0%} of the skin, as "
+                              "of a pen, of hair or of glasses low on the nose; use a photo "
+                              "without.", verdict)
+
+
+def _drawn_or_exposure(measures: Mapping[str, float], rules: Rules) -> tuple[Reason | None, ...]:
+    """A drawing on white looks burnt out, and a photo that is burnt out looks drawn, which only
+    hard lines decide.
+    """
+    drawn = _verdict(measures["lines"], rules.lines) if measures["even"] > rules.even else None
+    exposure = _exposure(measures, rules, drawn is not None)
+    if drawn is None or (exposure and exposure.rule == "bright" and drawn is _UNSURE):
+        return (exposure,)
+    return (Reason("drawn", "The face is even areas and hard lines, as in a drawing or a strongly "
+                   "filtered photo; use a photograph.", drawn), exposure)
+
+
+def _exposure(measures: Mapping[str, float], rules: Rules, drawn: bool) -> Reason | None:
     unsure, reject = rules.highlights
     if measures["highlights"] < unsure:
         much, verdict = (("too", _REJECT) if measures["highlights"] < reject
@@ -133,7 +152,8 @@ def _exposure(measures: Mapping[str, float], rules: Rules) -> Reason | None:
                       verdict)
     verdict = _verdict(measures["clipped_bright"], rules.clipped)
     return verdict and Reason("bright", f"{measures['clipped_bright']:.0%} of the face is burnt "
-                              "out to white; use a photo with softer light.", verdict)
+                              f"out to white{', or it is drawn' if drawn else ''}; use a photo "
+                              "with softer light.", verdict)
 
 
 def _blurred(measures: Mapping[str, float], rules: Rules) -> Reason | None:

@@ -11,6 +11,8 @@ from ..faces.turned import shift_face
 from ..media.views import View
 from ..sockets import Face
 from .compression import compression, enlargement
+from .covers.strokes import strokes
+from .drawn import drawn_measures
 from .edits import edit_measures
 from .light import light_measures
 from .near import Near
@@ -50,6 +52,8 @@ def measure_near(face: Face, height: int, width: int, detail: Near, features: Ne
         "outside": outside(face, height, width),
         "eyes_closed": eyes_closed(face),
         **occlusion_measures(pixels, shown, patches),
+        "strokes": strokes(pixels, shown),
+        **drawn_measures(detail),
         "compression": compression(detail),
         "enlargement": enlargement(detail),
         **light_measures(patches),

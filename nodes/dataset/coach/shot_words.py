@@ -39,6 +39,8 @@ RESHOOT: Mapping[str, str] = {
     "tilted": "tilted too far: keep the eyes level.",
     "eyes_closed": "with closed eyes: take a few in a row and keep the best.",
     "covered": "with a covered face: no hands, hair, mask or dark glasses before it.",
+    "scribbled": "with lines across the face: no pen, no strands of hair, glasses up on the nose.",
+    "drawn": "that are drawn or filtered: send photographs as the camera took them.",
     "compressed": "damaged by compression: send originals, not what a messenger sent.",
     "enlarged": "enlarged from small pictures: send the originals.",
     "several_faces": "with other people: stand alone or crop to yourself.",

@@ -29,10 +29,10 @@ class LikenessCuratePhotos(io.ComfyNode):
             "LikenessCuratePhotos", feature="dataset", display_name="Likeness Curate Photos",
             description="Takes photos, finds the face in each and says keep, unsure or reject "
                         "with the reason: no face, several faces, too small, cut off, dark, "
-                        "bright, blurred, enlarged, strongly compressed, covered, eyes closed, "
-                        "turned aside, the same shot twice, somebody else. Your own verdicts "
-                        "stand above it. Gives the judged photos, a contact sheet and a JSON "
-                        "report.",
+                        "bright, blurred, enlarged, strongly compressed, covered, scribbled "
+                        "on, drawn, eyes closed, turned aside, the same shot twice, somebody "
+                        "else. Your own verdicts stand above it. Gives the judged photos, a "
+                        "contact sheet and a JSON report.",
             is_output_node=True,
             inputs=[
                 PhotoSetType.Input("photos", tooltip="The photos from Load Photos."),

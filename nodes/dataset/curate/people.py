@@ -15,7 +15,8 @@ from .identity_clusters import Pick
 STRANGER = "somebody_else"
 _NAMED = 4  # photos that a sentence names per person, and people that it lists
 # Faces that these rules reject say little about who is in the picture.
-_FACELESS = {"no_face", "too_small", "dark", "blurred", "covered", "unreadable"}
+_FACELESS = {"no_face", "too_small", "dark", "blurred", "covered", "drawn",
+             "unreadable"}
 
 
 @dataclass(frozen=True)

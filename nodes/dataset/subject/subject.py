@@ -29,6 +29,8 @@ _ADVICE = {
     "bright": "use softer light",
     "blurred": "use sharper photos or lower `min_sharpness`",
     "covered": "use photos without dark glasses, masks and hands before the face",
+    "scribbled": "use photos without lines across the face",
+    "drawn": "use photographs",
     "eyes_closed": "use photos with open eyes",
     "tilted": "turn the photos upright",
     "enlarged": "use the original files",

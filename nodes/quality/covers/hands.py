@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -23,18 +24,28 @@ _EYES = ((33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 1
 
 def covered_by_hands(pixels: np.ndarray, face: Face) -> float:
     """How much lies under hands, 0..1: two fifths of the face, all of the mouth or of an eye are 1.
+
+    A hand counts as far as it is found again in the mirror image. Beyond the picture all is black:
+    repeated edges look like fingers, which 12 of 158 bare faces in tight crops then had.
     """
-    crop, corner = crop_round(pixels, face.box, margin=0.5)
+    crop, corner = crop_round(pixels, face.box, margin=0.5, beyond="constant")
     scale = _SIDE / crop.shape[0]
-    small = Image.fromarray(crop).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, reducing_gap=2)
-    hands = find_hands(np.asarray(small))
-    if not hands:
-        return 0.0
+    small = np.asarray(Image.fromarray(crop).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR,
+                                                    reducing_gap=2))
     outline = (face_outline(face) - corner) * scale
-    reach = _PALM * float(np.ptp(outline[:, 0]))
     parts = [(face.landmarks[list(places), :2] - corner) * scale for places in (_LIPS, *_EYES)]
-    hidden = max(hidden_share(part, hands, reach) for part in parts)
-    return min(max(hidden_share(outline, hands, reach) / _FACE, hidden / _PART), 1.0)
+    found = _hidden(find_hands(small), outline, parts)
+    if not found:
+        return 0.0
+    mirrored = [replace(hand, points=np.float32((_SIDE, 0)) + hand.points * np.float32((-1, 1)))
+                for hand in find_hands(np.ascontiguousarray(small[:, ::-1]))]
+    return min(found, _hidden(mirrored, outline, parts))
+
+
+def _hidden(hands: Sequence[Hand], outline: np.ndarray, parts: Sequence[np.ndarray]) -> float:
+    reach = _PALM * float(np.ptp(outline[:, 0]))
+    worst = max(hidden_share(part, hands, reach) for part in parts)
+    return min(max(hidden_share(outline, hands, reach) / _FACE, worst / _PART), 1.0)
 
 
 def hidden_share(outline: np.ndarray, hands: Sequence[Hand], reach: float) -> float:

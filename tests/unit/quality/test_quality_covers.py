@@ -189,6 +189,18 @@ def test_a_hand_over_the_mouth_or_one_eye_is_seen_however_little_of_the_face_it_
     assert covered_by_hands(pixels, face) < UNSURE / 2
 
 
+def test_a_tight_crop_shows_no_hand(assets):
+    """What lies beyond the picture's edge must not look like fingers."""
+    pixels = read_photo(assets / "biden.jpg")
+    x0, y0, x1, y1 = find_face(pixels).box
+    side = max(x1 - x0, y1 - y0)
+    for above in (-0.1, 0.0, 0.1):
+        crop = pixels[max(int(y0 - above * side), 0):int(y1 - 0.05 * side),
+                      int(x0 + 0.1 * side):int(x1 + 0.2 * side)]
+        small = resize(np.ascontiguousarray(crop), crop.shape[1] // 2, crop.shape[0] // 2)
+        assert covered_by_hands(small, find_face(small)) < UNSURE / 2
+
+
 def test_both_eyes_shut_is_unsure_and_a_wink_is_not(faces):
     pixels, face = faces["obama"]
     seen = look_at(pixels)

@@ -18,7 +18,8 @@ from likeness.nodes.sockets import HeadPose, PhotoSet, Reason, Verdict
 EMPTY = coverage.measure([])
 OPTIONS = coach._options(EMPTY, has_light=True)
 GOOD = {"faces": 1.0, "second_face": 0.0, "eyes_apart": 134.0, "photo_side": 1000.0,
-        "highlights": 200.0, "clipped_bright": 0.0, "outside": 0.0, "eyes_closed": 0.1,
+        "highlights": 200.0, "clipped_bright": 0.0, "strokes": 0.0, "even": 0.0,
+        "lines": 6.0, "outside": 0.0, "eyes_closed": 0.1,
         "occlusion": 0.0, "covered_eyes": 0.0, "covered_mouth": 0.0, "covered_hand": 0.0,
         "compression": 1.0, "enlargement": 1.1}
 

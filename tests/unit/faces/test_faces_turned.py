@@ -131,7 +131,7 @@ def test_an_upright_photo_costs_one_detection(seen, monkeypatch):
     for name in ("obama", "obama3", "biden", "biden2"):
         calls.clear()
         find_faces(seen(name)[0].copy())
-        assert calls == ["face_full_range"], name
+        assert calls[0] == "face_full_range" and calls[1:] in ([], ["face_scores"]), name
 
 
 def test_landmarks_that_lie_upside_down_on_a_face_are_doubted(seen):

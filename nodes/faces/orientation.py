@@ -35,9 +35,10 @@ _ASTRAY = 0.3  # of the face's longer side, the key points of a face that the de
 # are found both ways up. Without `_UPRIGHT` the right way is 0.4 to 2.9 less strange for bare faces
 # and for masked ones between 2.5 less and 0.4 stranger, which `_UPRIGHT` decides for what nearly
 # all photos are: of 107 others none of the upright ones is turned, of the bare ones upside down 4
-# are taken for upright, of 83 masked ones 39. A logistic regression on the four terms gives about these weights. Of the irises
-# over the skin below them the right way has up to 0.8, the wrong way 0.4 to 1.8; of the brows over
-# the forehead the right way has up to 0.87, the wrong way 0.8 and more.
+# are taken for upright, of 83 masked ones 39. A logistic regression on the four terms gives about
+# these weights. Of the irises over the skin below them the right way has up to 0.8, the wrong way
+# 0.4 to 1.8; of the brows over the forehead the right way has up to 0.87, the wrong way 0.8 and
+# more.
 _DOUBTFUL_ROLL = 30.0  # degrees; a sideways face is seen tilted at best
 _DOUBTFUL_EYES, _DOUBTFUL_BROWS = 0.7, 0.9
 # Of upright faces 99 in 100 have key points up to 0.06 astray, of the wrong way half 0.15 and more.

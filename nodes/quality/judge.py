@@ -124,6 +124,8 @@ def _covered(measures: Mapping[str, float], rules: Rules, blurred: bool) -> list
 
 
 def _scribbled(measures: Mapping[str, float], rules: Rules) -> Reason | None:
+    if _drawn(measures, rules):  # a drawing is nothing but lines
+        return None
     verdict = _verdict(measures["strokes"], rules.strokes)
     return verdict and Reason("scribbled", f"Lines cross {measures['strokes']:.0%} of the skin, as "
                               "of a pen, of hair or of glasses low on the nose; use a photo "
@@ -134,12 +136,16 @@ def _drawn_or_exposure(measures: Mapping[str, float], rules: Rules) -> tuple[Rea
     """A drawing on white looks burnt out, and a photo that is burnt out looks drawn, which only
     hard lines decide.
     """
-    drawn = _verdict(measures["lines"], rules.lines) if measures["even"] > rules.even else None
+    drawn = _drawn(measures, rules)
     exposure = _exposure(measures, rules, drawn is not None)
     if drawn is None or (exposure and exposure.rule == "bright" and drawn is _UNSURE):
         return (exposure,)
     return (Reason("drawn", "The face is even areas and hard lines, as in a drawing or a strongly "
                    "filtered photo; use a photograph.", drawn), exposure)
+
+
+def _drawn(measures: Mapping[str, float], rules: Rules) -> Verdict | None:
+    return _verdict(measures["lines"], rules.lines) if measures["even"] > rules.even else None
 
 
 def _exposure(measures: Mapping[str, float], rules: Rules, drawn: bool) -> Reason | None:

@@ -12,7 +12,7 @@ from likeness.nodes.quality.look import look_at
 from likeness.nodes.quality.rules import Rules
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-PEOPLE = ("obama", "obama3", "biden", "biden2", "astronaut")
+PEOPLE = ("obama", "obama3", "biden", "biden2")
 INKS = {"red": (200, 20, 20), "blue": (20, 40, 200), "green": (20, 150, 40), "black": (10, 10, 10),
         "white": (250, 250, 250), "yellow": (240, 200, 0)}
 

@@ -23,6 +23,7 @@ _PAPER, _INK, _FAINT, _LINE = "#ffffff", "#1b1f26", "#68707c", "#d5d9df"
 _CELL_FILL, _GOOD, _WANT, _BAR = "#f3f5f7", "#2e8b57", "#c9680a", "#5b8fd6"
 _CELL = (186, 148)
 _GRID_TOP, _BARS_TOP, _LIST_TOP = 200, 742, 1110
+_BAR_STEP = 26  # pixels from one bar to the next
 _BARS = ("expression", "light_side", "light_contrast", "light_warmth", "distance")
 # Of the turn, as on the shooting list: a head turned to its own right shows its left side.
 _SIDES = {"profile_left": "full turn to your right",
@@ -158,26 +159,29 @@ def _face_of(photo: Photo, size: tuple[int, int]) -> Image.Image | None:
 
 def _bars(draw: ImageDraw.ImageDraw, coverage: Coverage) -> None:
     axes = [axis for axis in _BARS if axis in coverage.counts]
-    wide = (WIDTH - 2 * _EDGE + 24) // 3
     wanted = {(lack.need.axis, part): lack.need.bins for lack in coverage.missing
               for part in lack.need.bins}
-    for number, axis in enumerate(axes):
-        x = _EDGE + number % 3 * wide
-        y = _BARS_TOP + number // 3 * 180
+    charts = []
+    for axis in axes:
         names = {part.id: _OWN.get(axis, {}).get(part.id, part.title)
                  for part in AXIS[axis].bins}
         rows = [(name, coverage.counts[axis][part], _demand(part, wanted.get((axis, part)), names))
                 for part, name in names.items()]
-        _bar_chart(draw, (x, y), wide - 24, AXIS[axis].title, rows, coverage.photos)
+        charts.append((AXIS[axis].title, rows))
     if coverage.scenes:
-        x = _EDGE + len(axes) % 3 * wide
-        y = _BARS_TOP + len(axes) // 3 * 180
         rows = [(f"place {number}", len(group), "")
                 for number, group in enumerate(coverage.scenes[:4], start=1)]
         if len(coverage.scenes) > 4:
             rows.append((f"{len(coverage.scenes) - 4} more",
                          sum(map(len, coverage.scenes[4:])), ""))
-        _bar_chart(draw, (x, y), wide - 24, "Backgrounds", rows, coverage.photos)
+        charts.append(("Backgrounds", rows))
+    wide = (WIDTH - 2 * _EDGE + 24) // 3
+    tops = [_BARS_TOP] * 3
+    for number, (title, rows) in enumerate(charts):
+        column = number % 3
+        _bar_chart(draw, (_EDGE + column * wide, tops[column]), wide - 24, title, rows,
+                   coverage.photos)
+        tops[column] += max(180, 58 + _BAR_STEP * len(rows))
 
 
 def _demand(part: str, needed: Sequence[str] | None, names: Mapping[str, str]) -> str:
@@ -195,7 +199,7 @@ def _bar_chart(draw: ImageDraw.ImageDraw, corner: tuple[int, int], width: int, t
     draw.text((x, y), title, _INK, font(18))
     first = x + 132
     for number, (name, count, demand) in enumerate(rows):
-        line = y + 42 + 26 * number
+        line = y + 42 + _BAR_STEP * number
         draw.text((first - 8, line), name, _WANT if demand else _FAINT, font(15), anchor="rm")
         draw.rectangle((first, line - 7, x + width - 36, line + 7), _CELL_FILL)
         long = (x + width - 36 - first) * count / max(total, 1)

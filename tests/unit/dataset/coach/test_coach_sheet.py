@@ -130,3 +130,19 @@ def test_a_cancel_ends_the_drawing(posed):
     photos = PhotoSet((posed("a"),))
     with pytest.raises(KeyboardInterrupt):
         coach_page(coach.advise(photos), photos, cancel)
+
+
+def test_no_bar_runs_into_the_next_chart_or_the_list(written, posed):
+    """Every label of the bars has a line of its own in its column, above the list."""
+    found = written([posed(name) for name in "abc"])
+    said = words(found)
+    chart = found[said.index("Expression"):said.index("Shoot next")]
+    columns: dict[int, list[float]] = {}
+    for text, x, y, _ in chart:
+        if not text.isdigit() and not text.startswith(("this or", "needed")):
+            columns.setdefault(round(x) // 360, []).append(y)
+    assert {"Light colour", "Distance", "Backgrounds"} <= {text for text, *_ in chart}
+    assert len(columns) == 3
+    for lines in columns.values():
+        assert min(np.diff(sorted(lines))) >= 18
+        assert max(lines) < found[said.index("Shoot next")][2] - 30

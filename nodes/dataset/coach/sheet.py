@@ -22,7 +22,7 @@ _EDGE = 56
 _PAPER, _INK, _FAINT, _LINE = "#ffffff", "#1b1f26", "#68707c", "#d5d9df"
 _CELL_FILL, _GOOD, _WANT, _BAR = "#f3f5f7", "#2e8b57", "#c9680a", "#5b8fd6"
 _CELL = (186, 148)
-_GRID_TOP, _BARS_TOP, _LIST_TOP = 200, 742, 1110
+_GRID_TOP, _BARS_TOP, _LIST_TOP = 200, 742, 1124
 _BAR_STEP = 26  # pixels from one bar to the next
 _BARS = ("expression", "light_side", "light_contrast", "light_warmth", "distance")
 # Of the turn, as on the shooting list: a head turned to its own right shows its left side.

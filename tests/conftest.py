@@ -59,7 +59,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def _given_back() -> Iterator[None]:
     """Give memory back after each file: networks hang in circles, and glibc keeps their room."""
     yield
-    if sys.platform == "linux" and _resident() > TIDY_RESIDENT:
+    if sys.platform != "linux":
+        gc.collect()
+    elif _resident() > TIDY_RESIDENT:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         held = _resident()

@@ -22,7 +22,7 @@ from .class_photos import ClassPhoto
 JUDGE = ("report", "leave out", "off")
 # Class photos show what a class looks like, from close-up to full body: a face may be small, but
 # below 64 pixels it is no more than eight cells of a latent. A base that draws shall go on drawing.
-RULES = Rules(min_face=64, even=1.0)
+RULES = Rules(min_face=64, even=1.0, strokes=(1.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from likeness.nodes.quality.covers.strokes import strokes
 from likeness.nodes.quality.judge import judge
 from likeness.nodes.quality.look import look_at
 from likeness.nodes.quality.rules import Rules
+from likeness.nodes.training.pictures import class_judge
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 PEOPLE = ("obama", "obama3", "biden", "biden2")
@@ -91,6 +92,11 @@ def test_a_line_drawing_is_called_that_before_it_is_called_burnt_out(portraits, 
 @pytest.mark.parametrize("name", ["obama", "obama3", "biden"])
 def test_a_flat_cartoon_is_not_kept(portraits, name):
     assert "drawn" in rules(flat(portraits[name]))
+
+
+def test_class_photos_may_be_drawings(portraits):
+    seen = look_at(line_drawing(portraits["obama"]))
+    assert not {"drawn", "scribbled"} & {reason.rule for reason in judge(seen, class_judge.RULES)}
 
 
 def test_a_burnt_out_photo_is_called_that(portraits):

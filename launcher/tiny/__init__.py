@@ -1,1 +1,1 @@
-"""Random models of real architectures in a few megabytes, for the demo and the tests."""
+"""Random models of real architectures in a few megabytes, for the tests."""

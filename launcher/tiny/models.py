@@ -1,4 +1,4 @@
-"""Makes the random models that the demo and the host tests run on. Runs inside the host's Python.
+"""Makes the random models that the host tests run on. Runs inside the host's Python.
 
     python -m launcher.tiny.models --comfyui PATH --models DIR [--only NAME ...]
 
@@ -47,7 +47,6 @@ FILES = {
     "demo_faceid_sd15": "ipadapter/likeness_demo_faceid_sd15.safetensors",
 }
 _ID_WIDTH = 128  # of dlib's face embedding, which comes with the pack
-DEMO = tuple(name for name in FILES if name.startswith("demo_"))
 
 
 def _build(name: str) -> tuple[Mapping[str, torch.Tensor], dict[str, str]]:

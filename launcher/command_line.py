@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .console import complain, say, step
-from .demo import DemoRequest, check, run_demo
+from .demo.command import DemoRequest, check, run_demo
 from .hosts import server
 from .hosts.attach import ready_host
 from .hosts.host import ROOT, Host
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     demo = command("demo", where, wheels,
                    help="the whole path on sample photos, nothing to download")
     demo.add_argument("--checkpoint", metavar="NAME", help="a real model of your host, for real "
-                      "headshots; default: a small one with random weights")
+                      "headshots; default: the small one of the pack")
     demo.add_argument("--photos", type=Path, metavar="DIR", help="your own photos")
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     serve = command("serve", where, wheels, help="start the host for use in the browser")

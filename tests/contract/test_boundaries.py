@@ -38,8 +38,8 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("text",), ("start", "objective"), ("steps",), ("export",), ("apply",),
         ("pictures",), ("watch",), ("run",), ("nodes",)),
     "launcher": (
-        ("problems", "console", "checkpoints"), ("client",), ("hosts",), ("tiny",), ("makers",),
-        ("queue",), ("demo",), ("command_line",)),
+        ("problems", "console", "checkpoints"), ("client",), ("hosts",), ("tiny", "demonstrator"),
+        ("makers",), ("queue",), ("demo",), ("command_line",)),
 }
 FEATURES = FLOORS["nodes"][-1]
 FACADES = {"schema", "runtime", "patching", "models"}

@@ -19,6 +19,7 @@ import pytest
 from launcher.client.api import Client, Run
 from launcher.client.refusals import Prompt
 from launcher.client.workflows import load_workflow, with_settings
+from launcher.demonstrator.install import FILE as DEMONSTRATOR
 from launcher.hosts import server
 from launcher.hosts.links import link_folder
 from launcher.tiny import models as tiny_models
@@ -135,6 +136,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     for small in ("architectures", "vision"):
         link_folder(ROOT / "launcher" / "tiny" / small, base / "custom_nodes" / f"tiny_{small}")
     models = tiny_models.make(COMFYUI, base / "models")
+    (base / "models" / "checkpoints" / DEMONSTRATOR.name).write_bytes(DEMONSTRATOR.read_bytes())
     folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
                                                                 "user")))
     # Nothing here needs the nodes of paid services, and starting without them is faster.

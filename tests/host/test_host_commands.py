@@ -9,16 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher import demo
 from launcher.client.workflows import load_workflow, with_settings
 from launcher.command_line import main
-from launcher.hosts.host import Host
+from launcher.demo import command, prompts, results
+from launcher.hosts.host import ROOT, Host
 from launcher.makers import sample_photos
 
-COMFYUI = Path(os.environ.get("COMFYUI_PATH") or demo.ROOT / ".host" / "ComfyUI")
-# The demo's own settings, with the test host's models.
+COMFYUI = Path(os.environ.get("COMFYUI_PATH") or ROOT / ".host" / "ComfyUI")
+PICTURES = 4
+# Small sizes and the test host's models.
 SMALL = {
-    **demo._QUICK, "recipe.steps": 3, "checkpoint.ckpt_name": "tiny_sd15.safetensors",
+    "prepare.resolution": 192, "recipe.steps": 3, "canvas.width": 192, "canvas.height": 240,
+    "canvas.batch_size": PICTURES, "face_map.width": 192, "face_map.height": 240,
+    "face_map.smallest_face": 48, "pose_map.width": 192, "pose_map.height": 240,
+    "sample.steps": 4, "checkpoint.ckpt_name": "tiny_sd15.safetensors",
     "face_control.control_net_name": "tiny_sd15_face.safetensors",
     "pose_control.control_net_name": "tiny_sd15_pose.safetensors",
     "face_adapter.adapter": "tiny_faceid_sd15.safetensors", "subject.name": "commands",
@@ -36,25 +40,25 @@ def photos(tmp_path_factory):
 def test_collect_puts_a_finished_run_together(host, photos):
     files = sorted(photos.iterdir())
     folder = host.copy_photos(files, "commands")
-    run = host.run(with_settings(load_workflow(demo.WORKFLOW),
+    run = host.run(with_settings(load_workflow(prompts.WORKFLOW),
                                  {**SMALL, "photos.folder": folder}))
 
-    results = json.loads(json.dumps(demo.collect(run, files)))
+    found = json.loads(json.dumps(results.collect(run, files)))
 
-    assert set(results) == {"photos", "training", "images", "report"}
-    assert [Path(photo["file"]) for photo in results["photos"]] == files
-    for photo in results["photos"]:
+    assert set(found) == {"photos", "training", "images", "report"}
+    assert [Path(photo["file"]) for photo in found["photos"]] == files
+    for photo in found["photos"]:
         assert set(photo) == {"file", "verdict", "reasons"}
         assert bool(photo["reasons"]) == (photo["verdict"] != "keep")
-    assert {photo["verdict"] for photo in results["photos"]} == {"keep", "reject", "unsure"}
-    assert set(results["training"]) == {"steps", "seconds_per_step", "lora", "bytes",
+    assert {photo["verdict"] for photo in found["photos"]} == {"keep", "reject", "unsure"}
+    assert set(found["training"]) == {"steps", "seconds_per_step", "lora", "bytes",
                                         "parameters_share"}
-    assert results["training"]["steps"] == 3
-    assert len(results["images"]) == demo._QUICK["canvas.batch_size"]
-    for image in results["images"]:
-        assert set(image) == {"file", "score", "verdict"}
-    named = [results["training"]["lora"], results["report"],
-             *(image["file"] for image in results["images"])]
+    assert found["training"]["steps"] == 3
+    assert len(found["images"]) == PICTURES
+    for image in found["images"]:
+        assert set(image) == {"file", "score", "verdict", "judges"}
+    named = [found["training"]["lora"], found["report"],
+             *(image["file"] for image in found["images"])]
     assert all(Path(file).is_absolute() and Path(file).is_file() for file in named)
 
 
@@ -63,7 +67,7 @@ def test_queue_brings_the_files_of_a_run(host, photos, tmp_path, capfd):
                 for word in ("--set", f"{name}={value}")]
     out = tmp_path / "out"
 
-    code = main(["queue", str(demo.WORKFLOW), *settings, "--server", host.client.url,
+    code = main(["queue", str(prompts.WORKFLOW), *settings, "--server", host.client.url,
                  "--photos", str(photos), "--out", str(out)])
 
     said, complained = capfd.readouterr()
@@ -72,7 +76,7 @@ def test_queue_brings_the_files_of_a_run(host, photos, tmp_path, capfd):
     fetched = {file.relative_to(out).as_posix(): file for file in out.rglob("*") if file.is_file()}
     assert all(str(file) in said for file in fetched.values())
     headshots = [name for name in fetched if name.startswith("likeness/queued/headshot")]
-    assert len(headshots) == demo._QUICK["canvas.batch_size"]
+    assert len(headshots) == PICTURES
     assert any(name.startswith("loras/") and name.endswith(".safetensors") for name in fetched)
     assert any(name.endswith(".json") and "scores" in name for name in fetched)
     for name, file in fetched.items():
@@ -85,9 +89,9 @@ def test_queue_brings_the_files_of_a_run(host, photos, tmp_path, capfd):
 ])
 def test_the_demo_sizes_and_samples_a_checkpoint_as_its_family_wants(
         host, photos, object_info, architecture, side, sampling):
-    request = demo.DemoRequest(f"tiny_{architecture}.safetensors", photos, None)
-    prompt = demo._prompt(request, Host(host.base, Path(sys.executable), embedded=False),
-                          host.client)
+    request = command.DemoRequest(f"tiny_{architecture}.safetensors", photos, None)
+    prompt = command.make_prompt(
+        request, Host(host.base, Path(sys.executable), embedded=False), host.client)
     names = ("cfg", "sampler_name", "scheduler")
     inputs = prompt["sample"]["inputs"]
     assert tuple(inputs[name] for name in names) == sampling

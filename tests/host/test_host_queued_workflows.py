@@ -35,7 +35,7 @@ def test_no_workflow_file_is_left_out():
     assert names == QUEUED.keys() | QUEUED_ELSEWHERE.keys()
     for name, test in QUEUED_ELSEWHERE.items():
         text = (Path(__file__).parent / test).read_text()
-        assert name in text or "demo.WORKFLOW" in text
+        assert name in text or "prompts.WORKFLOW" in text
 
 
 @pytest.fixture(scope="module")

@@ -66,8 +66,11 @@ def run_demo(request: DemoRequest, host: Host) -> None:
     results = collect(run, photos)
     show(results, run.seconds)
     if request.checkpoint is None:
-        results["strip"] = str(_strip(host, run, results))
-        say(f"Photos, before training, after it, with a style: {results['strip']}")
+        try:
+            results["strip"] = str(_strip(host, run, results))
+            say(f"Photos, before training, after it, with a style: {results['strip']}")
+        except Problem as problem:  # everything else is done and must not be lost
+            say(f"The strip of pictures was not drawn: {problem}")
         say("These pictures come from the small model of the pack, 128 pixels wide. "
             "`python run.py demo --checkpoint NAME` makes headshots with a model of your host.")
     if request.json is not None:

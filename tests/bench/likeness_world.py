@@ -87,7 +87,7 @@ def monitor(every: int = 0) -> Monitor:
                    width=SIDE, height=SIDE, rule=StopRule(patience=0))
 
 
-def world(base: Base, person: Person, folder: Path, mirror: bool = False) -> World:
+def world(base: Base, person: Person, folder: Path) -> World:
     """Prepare a person's photos: every one of them is used, whatever a curator would say."""
     files = [*person.trained, *person.judged_by]
     names = [f"{number:02}_{file.name}" for number, file in enumerate(files)]
@@ -99,8 +99,7 @@ def world(base: Base, person: Person, folder: Path, mirror: bool = False) -> Wor
     subject = dataclasses.replace(whole, references=tuple(photos[:count]),
                                   held_out=tuple(photos[count:]))
     training_set, _ = prepare(
-        subject, PrepareSettings(SIDE, "head", "photo of {subject}, {framing}, {expression}",
-                                 mirror=mirror),
+        subject, PrepareSettings(SIDE, "head", "photo of {subject}, {framing}, {expression}"),
         _encoders(base.vae, base.clip), folder / person.name.replace(" ", "_"),
         lambda done: None)
     return World(base, person, subject, training_set, folder)

@@ -189,6 +189,17 @@ def make_room(size: int, device: torch.device, leave: Iterable[Any] = ()) -> Non
     comfy.model_management.free_memory(size, device, keep_loaded=loaded)
 
 
+def forget_peak(device: torch.device) -> None:
+    """Begin a new measurement of the most memory that is held on a card."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most memory held on a card since `forget_peak`; None where nobody counts it."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def training_clone(model: Any) -> Any:
     """A clone of a MODEL whose weights training may read at leisure.
 

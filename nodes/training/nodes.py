@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .apply.nodes import NODES as APPLY
+from .compare.nodes import NODES as COMPARE
 from .kohya.nodes import NODES as KOHYA
 from .pictures.class_nodes import NODES as CLASS_PHOTOS
 from .recipes.option_nodes import NODES as OPTIONS
@@ -15,4 +16,4 @@ from .start.nodes import NODES as START
 from .watch.nodes import NODES as MONITOR
 
 NODES: list[type[io.ComfyNode]] = [*RECIPES, *PRESETS, *OPTIONS, *CLASS_PHOTOS, *MONITOR, *START,
-                                   *TRAIN, *APPLY, *KOHYA]
+                                   *TRAIN, *COMPARE, *APPLY, *KOHYA]

@@ -36,7 +36,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "nodes/training": (
         ("parametrisation",), ("recipes",), ("frozen", "kohya"), ("samples",), ("adapters",),
         ("text",), ("start", "objective"), ("steps",), ("export",), ("apply",),
-        ("pictures",), ("watch",), ("run",), ("nodes",)),
+        ("pictures",), ("watch",), ("compare", "run"), ("nodes",)),
     "launcher": (
         ("problems", "console", "checkpoints"), ("client",), ("hosts",), ("tiny", "demonstrator"),
         ("makers",), ("queue",), ("demo",), ("command_line",)),

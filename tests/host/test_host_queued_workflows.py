@@ -25,7 +25,8 @@ QUEUED = {  # workflow -> tiny checkpoint, what is changed for speed, what has t
     "export_to_kohya": ("sdxl", {}, ["dataset.toml", "photos/*.txt"]),
 }
 # They need controls, a face adapter or a trained file beside the checkpoint.
-QUEUED_ELSEWHERE = {"selfies_to_headshots": "test_host_commands.py",
+QUEUED_ELSEWHERE = {"techniques_side_by_side": "test_host_workflows.py",
+                    "selfies_to_headshots": "test_host_commands.py",
                     "sweep_lora_strength": "test_host_pick_report.py",
                     "pick_and_report": "test_host_pick_report.py"}
 

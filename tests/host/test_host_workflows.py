@@ -87,3 +87,26 @@ def test_a_preset_of_another_architecture_is_one_sentence(run):
     with pytest.raises(FailedPrompt, match="^`Preset` failed: The preset `SDXL pivotal` is for "
                                            "SDXL, and the connected MODEL is SD1.5; choose auto"):
         run("pivotal_tuning", "sd15")
+
+
+def test_ten_techniques_stand_in_one_table(run, host):
+    prompt = load_workflow(WORKFLOWS / "techniques_side_by_side.json")
+    few = {f"{key}__steps": 2 for key in prompt if key.endswith("_recipe")
+           and "steps" in prompt[key]["inputs"]}
+    done = run("techniques_side_by_side", "sd15", subject__held_out=1, monitor__every=0,
+               lora_64_recipe__rank=32, **few)
+    told = json.loads(done.text("compare"))
+    rows = told["techniques"]
+    assert [row["label"] for row in rows] == [
+        "untrained", "LoRA 4", "LoRA 16", "LoRA 64", "DoRA 16", "LoHa 16", "LoKr", "OFT",
+        "Pivotal", "Textual inversion", "DreamBooth"]
+    assert rows[0]["method"] == "" and rows[0]["bytes"] is None
+    assert all(row["steps"] == 2 and row["seconds"] > 0 and row["pictures"] == 2
+               for row in rows[1:])
+    sizes = {row["label"]: row["bytes"] for row in rows[1:]}
+    assert (sizes["Textual inversion"] < sizes["LoRA 4"] < sizes["LoRA 16"] < sizes["LoRA 64"]
+            < sizes["DreamBooth"])
+    assert Path(told["sheet"]).is_file() and Path(told["report"]).is_file()
+    again = json.loads(run("techniques_side_by_side", "sd15", subject__held_out=1, monitor__every=0,
+                           monitor__seed=5, lora_64_recipe__rank=32, **few).text("compare"))
+    assert [row["seconds"] for row in again["techniques"]] == [row["seconds"] for row in rows]

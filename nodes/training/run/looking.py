@@ -35,13 +35,15 @@ class Watch:
     Args:
         key: of what is learned; other runs of the name have pictures of their own.
         before: what `state` gave when the run was interrupted.
+        peak: tells the most memory held on the card in this call; None where nobody counts it.
 
     Attributes:
         looks: all of them so far, in order.
     """
 
     def __init__(self, job: Job, trainer: Trainer, key: str,
-                 before: Mapping[str, Any] | None = None) -> None:
+                 before: Mapping[str, Any] | None = None,
+                 peak: Callable[[], int | None] = lambda: None) -> None:
         before = before or {}
         self.job, self.trainer, self.monitor = job, trainer, job.monitor
         self.folder = job.work_folder / "looks" / f"{job.name}-{key[:8]}"
@@ -54,6 +56,8 @@ class Watch:
         self._clip = _LearnedClip(job, trainer)
         self._loss = LossWatch(**before.get("loss", {}))
         self._spent = float(before.get("seconds", 0.0))
+        self._stepping = float(before.get("stepping", 0.0))  # seconds of all steps
+        self._peak_before, self._peak = before.get("peak"), peak  # bytes
         self._started = time.monotonic()
         self._judge = None
         if self.monitor is not None and self.monitor.every > 0:
@@ -98,11 +102,22 @@ class Watch:
                              "learning_rate": result.learning_rate,
                              "gradient_norm": result.gradient_norm})
         self._seconds.append((result.seconds, "identity" in result.terms))
+        self._stepping += result.seconds
         self._loss.record(statistics.fmean(result.sample_losses))
         if self._loss.diverged:
             raise Diverged(f"The loss has grown to {self._loss.growth:.0f} times that of the first "
                            f"steps by step {result.step}, so the model is getting worse; lower the "
                            "learning rate")
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """Seconds of all steps without looks, and the most memory held on the card meanwhile.
+
+        Both count what came before an interruption too; the memory is None on a CPU.
+        """
+        known = [peak for peak in (self._peak_before, self._peak()) if peak is not None]
+        return {"training_seconds": round(self._stepping, 3),
+                "peak_bytes": max(known, default=None)}
 
     @property
     def seconds_per_step(self) -> dict[str, float | None]:
@@ -116,13 +131,13 @@ class Watch:
                                             if not asked])}
 
     def write_history(self, key: str) -> Path:
-        """Write the memory plan, every step's loss by term, rate and gradient norm, and every look.
+        """Write plan and cost, every step's loss by term, rate and gradient norm, and every look.
 
         Raises:
             LikenessError: the folder cannot be written.
         """
         path = history_path(self.job, key)
-        told = {"plan": self.trainer.plan.as_dict(), "steps": self.history,
+        told = {"plan": self.trainer.plan.as_dict(), **self.cost, "steps": self.history,
                 "looks": [taken.as_dict() for taken in self.looks]}
         write_whole(path, lambda partial: partial.write_text(json.dumps(told)))
         return path
@@ -182,6 +197,7 @@ class Watch:
         return {"looks": [taken.as_dict() for taken in self.looks], "sums": self._sums,
                 "history": self.history,
                 "counts": self._counts, "seconds": self.seconds,
+                "stepping": self._stepping, "peak": self.cost["peak_bytes"],
                 "loss": {"first": self._loss.first, "last": self._loss.last}, **kept}
 
     def _time_is_over(self) -> str:
@@ -212,6 +228,15 @@ class Watch:
 def history_path(job: Job, key: str) -> Path:
     """Where a run's steps and looks are written."""
     return job.work_folder.parent / "runs" / f"{job.name}-{key[:8]}.json"
+
+
+def known_cost(job: Job, key: str) -> dict[str, Any]:
+    """The cost of a finished run as its history tells it; both None where that is gone."""
+    try:
+        told = json.loads(history_path(job, key).read_text("utf-8"))
+        return {name: told[name] for name in ("training_seconds", "peak_bytes")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"training_seconds": None, "peak_bytes": None}
 
 
 class _LearnedClip:

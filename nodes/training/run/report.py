@@ -21,12 +21,13 @@ _WORTH_SAYING = 0.1  # of what training changed, lost in loading it back; of lay
 
 
 def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[str, Any],
-           plan: MemoryPlan, seconds: Mapping[str, float | None] = EMPTY, started_at: int = 0,
-           reused: bool = False) -> dict[str, Any]:
+           plan: MemoryPlan, cost: Mapping[str, Any], seconds: Mapping[str, float | None] = EMPTY,
+           started_at: int = 0, reused: bool = False) -> dict[str, Any]:
     """A run's figures as plain values.
 
     Args:
         said: what the run's files tell of it.
+        cost: of the whole run, as `Watch.cost` gives it.
         seconds: medians of this call's steps, of `Watch.seconds_per_step`.
         started_at: the step that this call went on from.
         reused: nothing was trained: the files of an earlier run of the same inputs were loaded.
@@ -45,6 +46,7 @@ def report(job: Job, trainer: Trainer, made: Products, key: str, said: Mapping[s
         "seconds_per_step": seconds.get("all"),
         "seconds_with_identity": seconds.get("with_identity"),
         "seconds_without_identity": seconds.get("without_identity"),
+        **cost,
         "files": {kind: str(path) for kind, path in made.files.items()},
         "bytes": {kind: path.stat().st_size for kind, path in made.files.items()},
         "parameters": learned,

@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from ..watch.divergence import Diverged, HarmWatch
 from ..watch.monitor import Look
 from . import products
 from .job import Job, Outcome, check, run_inputs, run_key, without_files
-from .looking import Watch, history_path
+from .looking import Watch, history_path, known_cost
 from .report import report
 from .resume import Saved
 
@@ -70,7 +71,7 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     if found is not None:
         made, told = found
         logger.info("Training of %s is finished already: %s.", job.name, made.files)
-        figures = report(job, trainer, made, key, told, plan, reused=True)
+        figures = report(job, trainer, made, key, told, plan, known_cost(job, key), reused=True)
         return _outcome(made, told, {**figures, "history": str(history_path(job, key))})
     free = free_bytes(trainer.device)
     check_fits(plan, free)
@@ -80,7 +81,9 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     with _short_of_memory(trainer, "the run was made ready", "no state on disk has changed"):
         extra = saved.restore(trainer) or {}
         started_at = trainer.step
-        watch = Watch(job, trainer, run_key(learned), extra.get("watch"))
+        runtime.forget_peak(trainer.device)
+        watch = Watch(job, trainer, run_key(learned), extra.get("watch"),
+                      partial(runtime.peak_bytes, trainer.device))
     harm = HarmWatch(trainer, extra.get("measured", True))
     watch.write_history(key)  # the plan; the steps follow when they are done
     on_plan(plan, free)
@@ -88,7 +91,8 @@ def run(job: Job, on_step: Callable[[StepResult], None],
     saved.keep(trainer, watch)  # in case that saving fails
     made, told = _save(job, trainer, key, saved, watch)
     saved.delete()
-    figures = report(job, trainer, made, key, told, plan, watch.seconds_per_step, started_at)
+    figures = report(job, trainer, made, key, told, plan, watch.cost, watch.seconds_per_step,
+                     started_at)
     return _outcome(made, told, {**figures, "history": str(watch.write_history(key))}, watch.looks)
 
 

@@ -137,12 +137,13 @@ class Shot:
     file: str = ""  # name of the picture's file, once saved
     # (H, W, 3) uint8; None once saved, since those of a long run would fill the memory.
     pixels: np.ndarray | None = None
+    embedding: np.ndarray | None = None  # (D,) by the judge; None once saved
     folder: Path | None = None  # where the file lies
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything but the pixels and where they lie."""
+        """Everything but pixels, embedding and where they lie."""
         plain = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)
-                 if entry.name not in ("pixels", "folder")}
+                 if entry.name not in ("pixels", "embedding", "folder")}
         return {**plain, "judges": dict(self.judges)}
 
     def picture(self) -> np.ndarray | None:
@@ -218,7 +219,8 @@ class Look:
         for index, shot in enumerate(self.shots):
             name = f"step_{self.step:06d}_{index}.png"
             write_png(folder / name, shot.pixels)
-            shots.append(dataclasses.replace(shot, file=name, pixels=None, folder=folder))
+            shots.append(dataclasses.replace(shot, file=name, pixels=None, embedding=None,
+                                             folder=folder))
         return dataclasses.replace(self, shots=tuple(shots))
 
 
@@ -293,7 +295,7 @@ def _judged(pixels: np.ndarray, judge: Judge) -> Shot:
     copy = judge.copy_paste(row, place)
     likeness = embed.similarity(row, judge.centre, judge.backend)
     return Shot("", 0, SCORED, len(faces), _rounded(likeness), _rounded(nearest),
-                judge.names[place], _rounded(copy), judge.alone(row))
+                judge.names[place], _rounded(copy), judge.alone(row), embedding=row)
 
 
 def _nearest(row: np.ndarray, others: np.ndarray, backend: str) -> tuple[float, int]:

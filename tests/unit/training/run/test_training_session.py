@@ -567,7 +567,13 @@ def test_every_step_is_written_by_term_with_rate_and_gradient(tmp_path):
         assert set(step["terms"]) == {"photo", "outside"} and step["gradient_norm"] > 0
         assert sum(step["terms"].values()) == pytest.approx(step["loss"])
     assert told["steps"][-1]["learning_rate"] < told["steps"][0]["learning_rate"]
-    assert session.run(job, _ignore).report["history"] == outcome.report["history"]
+    seconds = outcome.report["training_seconds"]
+    assert 0 < seconds < 60 and outcome.report["peak_bytes"] is None  # on a CPU
+    again = session.run(job, _ignore)
+    assert again.report["history"] == outcome.report["history"] and again.report["reused"]
+    assert again.report["training_seconds"] == seconds
+    Path(outcome.report["history"]).unlink()
+    assert session.run(job, _ignore).report["training_seconds"] is None
 
 
 def test_a_run_can_be_saved_in_another_format_when_saving_fails(tmp_path, monkeypatch):

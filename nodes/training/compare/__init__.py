@@ -1,0 +1,1 @@
+"""Techniques beside each other: the same pictures of each, measured, in one table."""

@@ -109,6 +109,14 @@ def weight_shapes(control_net: Any) -> Shapes:
     return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
+def text_width(control_net: Any) -> int | None:
+    """How wide the text encodings are that a network reads; None where its weights do not tell."""
+    shapes = weight_shapes(control_net)
+    named = (shapes[name][1] for name in ("context_embedder.weight", "txt_in.weight")
+             if name in shapes)
+    return next(named, None) or _context(shapes) or None
+
+
 def known_kinds(family: Family, control_net: Any) -> tuple[str, ...]:
     """The kinds of control image a network takes; every kind when its file decides alone."""
     if family.modes:

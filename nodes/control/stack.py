@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import LikenessError
-from .families import Family, family_of, mode_number
+from .families import Family, family_of, mode_number, text_width
 
 Conditioning = list[list[Any]]
 
@@ -69,7 +69,8 @@ def apply_stack(positive: Conditioning, negative: Conditioning, stack: ControlSt
         scales: factor on the strength of each kind of control; 1 for kinds left out.
 
     Raises:
-        LikenessError: a network needs a VAE and none is given.
+        LikenessError: a network needs a VAE and none is given, or belongs to another model than
+            the prompts.
     """
     for entry in stack:
         strength = scaled_strength(entry, scales)
@@ -78,8 +79,24 @@ def apply_stack(positive: Conditioning, negative: Conditioning, stack: ControlSt
         if entry.control_net.latent_format is not None and vae is None:
             raise LikenessError(f"The {entry.family.title} for `{entry.kind}` reads its image "
                                 "through a VAE; connect the model's VAE.")
+        _check_family(entry, [*positive, *negative])
         positive, negative = _apply_entry(positive, negative, entry, strength, vae)
     return positive, negative
+
+
+def _check_family(entry: ControlEntry, conditionings: Conditioning) -> None:
+    """Refuse a network whose prompts are of another width: core fails in the middle of sampling.
+
+    Raises:
+        LikenessError: the network belongs to another model.
+    """
+    wanted = text_width(entry.control_net)
+    widths = {text.shape[-1] for text, _ in conditionings if isinstance(text, torch.Tensor)}
+    if wanted and widths and wanted not in widths:
+        raise LikenessError(f"The {entry.family.title} for `{entry.kind}` belongs to another "
+                            f"model: it reads prompts {wanted} numbers wide, and these are "
+                            f"{min(widths)} wide; load a control network of the checkpoint's own "
+                            "family.")
 
 
 def scaled_strength(entry: ControlEntry, scales: Mapping[str, float] | None) -> float:

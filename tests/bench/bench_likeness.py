@@ -1,7 +1,7 @@
 """Does the person come out, how soon, and with which technique: on real faces, beside the peers.
 
     python tests/bench/bench_likeness.py [--json FILE] [--photos DIR] [--pairs DIR] [--people N]
-        [--only headline|techniques] [--quick]
+        [--only headline|techniques|ablations] [--quick]
 
 Every contender learns the same photos of a person whom the base model has never seen, from the same
 weights, at the same rank and precision, in one thread; sixteen headshots of fixed seeds are judged
@@ -18,7 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,9 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 from bench_training import ROOT, _make_importable  # noqa: E402 - threads are chosen first
 
 logger = logging.getLogger("likeness")
-RANK = 16
 CORE_RATES = (5e-4, 2e-3)  # the node's own default, and what suits this base
-LENGTHS = (25, 50, 100, 200, 400, 800)
+LENGTHS = (50, 100, 200, 400, 800)
+STEPS = 400  # of techniques and ablations
 QUICK_LENGTHS = (10, 20)
 
 
@@ -39,13 +39,15 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
     """Measure; write the JSON where told; return it."""
     _make_importable()
     sys.path.append(str(ROOT / "tests" / "demonstrator"))
+    import folder_paths
     import torch
     from likeness_people import people
 
     torch.set_num_threads(1)
-    result: dict[str, Any] = {"rank": RANK, "torch": torch.__version__}
+    result: dict[str, Any] = {"torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        folder_paths.set_output_directory(folder)
         everybody = people(photos or ROOT / "tests" / "assets", pairs, place, _nouns(pairs))
         everybody = everybody[:count or len(everybody)]
         result["people"] = [person.name for person in everybody]
@@ -54,15 +56,39 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
                     for person in everybody]
             result |= {"headline": rows, "ratios": _ratios(rows),
                        "ratios_of_the_other_half": _ratios(rows[1::2])}
-        if only in ("", "techniques"):
-            table = [_techniques(person, place, quick) for person in everybody]
-            result["table"] = _medians(table)
+        if only in ("", "techniques", "ablations"):
+            result |= _what_it_is_worth(everybody, place, only, 10 if quick else STEPS)
     card = ROOT / "launcher" / "demonstrator" / "model_card.json"
     if card.is_file():
         result["model_card"] = json.loads(card.read_text("utf-8"))
     if json_path is not None:
         Path(json_path).write_text(json.dumps(result, indent=2))
     return result
+
+
+def _what_it_is_worth(everybody: Sequence[Any], place: Path, only: str,
+                      steps: int) -> dict[str, Any]:
+    """Techniques and ablations: of all people, and of the half that chose no setting."""
+    from likeness_ablations import ablations
+    from likeness_techniques import plain, techniques
+    from likeness_world import Base, world
+
+    known = [world(Base(), person, place) for person in everybody]
+    told: dict[str, Any] = {}
+    if only != "ablations":
+        tables = [_said(one, plain(techniques(one, steps))) for one in known]
+        told |= {"table": _table(tables), "table_of_the_other_half": _table(tables[1::2])}
+    if only != "techniques":
+        found = [_said(one, ablations(one, steps)) for one in known]
+        told |= {"ablations": _medians(found),
+                 "ablations_of_the_other_half": _medians(found[1::2])}
+    return told
+
+
+def _said(one: Any, told: Any) -> Any:
+    """What was found of a person, also printed as it is found."""
+    logger.info("%s: %s", one.person.name, json.dumps(told))
+    return told
 
 
 def _nouns(pairs: Path | None) -> dict[str, str]:
@@ -77,6 +103,7 @@ def _nouns(pairs: Path | None) -> dict[str, str]:
 def _headline(person: Any, folder: Path, lengths: Sequence[int]) -> dict[str, Any]:
     """The three curves of one person."""
     from likeness_contenders import JUDGES, core, ours, peft
+    from likeness_techniques import RANK, our_recipe
     from likeness_world import Base, world
 
     base = Base()
@@ -93,15 +120,6 @@ def _headline(person: Any, folder: Path, lengths: Sequence[int]) -> dict[str, An
         row[judge] = _times(curves, judge)
         logger.info("%s, %s: %s", person.name, judge, row[judge])
     return row
-
-
-def our_recipe(steps: int, **fields: Any) -> Any:
-    """What the pack trains this base with."""
-    from likeness.nodes.training.recipes.adapters import LoRARecipe
-
-    settings = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, "batch_size": 1,
-                "gradient_checkpointing": False, "precision": "float32"}
-    return LoRARecipe(steps=steps, **{**settings, **fields})
 
 
 def _times(curves: Mapping[str, Any], judge: str) -> dict[str, float | None]:
@@ -131,56 +149,28 @@ def _ratios(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return told
 
 
-def _techniques(person: Any, folder: Path, quick: bool) -> dict[str, Mapping[str, Any]]:
-    """One person taught by every technique: what each gives and costs."""
-    from likeness_contenders import file_size, ours
-    from likeness_world import Base, world
+def _medians(people: Sequence[Any]) -> Any:
+    """Equal structures of several people as one: medians, and beside likeness its range.
 
-    base = Base()
-    known = world(base, person, folder)
-    found = {}
-    for name, recipe in recipes(20 if quick else 300).items():
-        curve = ours(known, recipe, recipe.steps, name=name.replace(" ", "_"))
-        seen = curve.points[-1]
-        found[name] = {**{f"likeness {judge}": value for judge, value in seen.likeness.items()},
-                       "copy": seen.copy, "seconds": seen.seconds, "faces": seen.faces,
-                       "bytes": file_size(curve.outcome)}
-        logger.info("%s, %s: %s", person.name, name, found[name])
-    return found
-
-
-def recipes(steps: int) -> dict[str, Any]:
-    """The techniques of the table."""
-    from likeness.nodes.training.recipes.adapters import DoRARecipe, LoHaRecipe, LoKrRecipe
-    from likeness.nodes.training.recipes.base import TokenSettings
-    from likeness.nodes.training.recipes.whole import DreamBoothRecipe, TextualInversionRecipe
-
-    usual = {"steps": steps, "gradient_checkpointing": False, "precision": "float32"}
-    made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=float(rank))
-            for rank in (4, 16, 64)}
-    return made | {
-        "DoRA": DoRARecipe(rank=RANK, alpha=float(RANK), learning_rate=2e-3, **usual),
-        "LoHa": LoHaRecipe(rank=RANK, alpha=float(RANK), learning_rate=2e-3, **usual),
-        "LoKr": LoKrRecipe(rank=RANK, alpha=float(RANK), learning_rate=2e-3, **usual),
-        "pivotal": our_recipe(steps, tokens=TokenSettings(share=0.5)),
-        "textual inversion": TextualInversionRecipe(
-            tokens=TokenSettings(vectors=4, learning_rate=5e-3), **usual),
-        "DreamBooth": DreamBoothRecipe(learning_rate=2e-4, **usual)}
+    Where a person lacks a number the others' median stands; where all lack it, None.
+    """
+    first = next((one for one in people if one is not None), None)
+    if isinstance(first, Mapping):
+        merged = {}
+        for name in first:
+            values = [one[name] for one in people if one is not None and name in one]
+            merged[name] = _medians(values)
+            if name == "likeness" and (known := [value for value in values if value is not None]):
+                merged["likeness range"] = [min(known), max(known)]
+        return merged
+    if isinstance(first, int | float) and not isinstance(first, bool):
+        return statistics.median(value for value in people if value is not None)
+    return first
 
 
-def _medians(rows: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One line for each technique: medians over people, and the lowest and highest likeness."""
-    rows = list(rows)
-    table = []
-    for name in rows[0]:
-        line: dict[str, Any] = {"technique": name}
-        for figure in rows[0][name]:
-            values = [row[name][figure] for row in rows if row[name].get(figure) is not None]
-            line[figure] = statistics.median(values) if values else None
-            if figure.startswith("likeness") and values:
-                line[f"{figure} spread"] = [min(values), max(values)]
-        table.append(line)
-    return table
+def _table(people: Sequence[Sequence[Mapping[str, Any]]]) -> list[Any]:
+    """The techniques' rows over people."""
+    return [_medians(rows) for rows in zip(*people, strict=True)]
 
 
 if __name__ == "__main__":
@@ -189,12 +179,13 @@ if __name__ == "__main__":
     parser.add_argument("--photos", type=Path, metavar="DIR", help="has obama*.jpg, biden*.jpg")
     parser.add_argument("--pairs", type=Path, metavar="DIR", help="two sittings of each person")
     parser.add_argument("--people", type=int, default=0, help="only the first so many")
-    parser.add_argument("--only", choices=("headline", "techniques"), default="")
+    parser.add_argument("--only", choices=("headline", "techniques", "ablations"),
+                        default="")
     parser.add_argument("--quick", action="store_true", help="a few steps: does it run at all")
     chosen = parser.parse_args()
     logger.setLevel(logging.INFO)
     logger.propagate = False
     logger.addHandler(logging.StreamHandler(sys.stdout))
     made = main(chosen.json, chosen.photos, chosen.pairs, chosen.people, chosen.only, chosen.quick)
-    logger.info("%s", json.dumps({name: made[name] for name in ("ratios", "table")
+    logger.info("%s", json.dumps({name: made[name] for name in ("ratios", "table", "ablations")
                                   if name in made}, indent=1))

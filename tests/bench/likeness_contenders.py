@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import comfy.sd
@@ -193,7 +192,3 @@ def _twin(config: Mapping[str, Any]) -> torch.nn.Module:
         up_block_types=("CrossAttnUpBlock2D",) * len(widths),
         attention_head_dim=[width // 32 for width in widths])
 
-
-def file_size(outcome: Outcome) -> int:
-    """Bytes of everything that a run saved."""
-    return sum(Path(file).stat().st_size for file in outcome.files.values())

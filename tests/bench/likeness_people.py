@@ -21,7 +21,7 @@ from likeness.nodes.sockets import Photo
 from PIL import Image
 from warps import warp_to
 
-VARIATIONS = 6  # of a single photo, beside itself
+VARIATIONS = 7  # of a single photo, beside itself
 _SIDE = 512  # pixels of a variation
 _TURN, _NOD = 9.0, 5.0  # degrees
 _SMILE, _OPEN = 0.05, 0.03  # of the face's height
@@ -87,6 +87,19 @@ def variations(pixels: np.ndarray, random: np.random.Generator) -> list[np.ndarr
     return made
 
 
+def near_identical(person: Person, folder: Path) -> Person:
+    """As many photos as the person has, all nearly the first one: what a burst would give."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(sum(person.name.encode()) + 1)
+    pixels = read_photo(person.trained[0])
+    canvas, _ = _square(pixels, find_face(pixels))
+    files = []
+    for number in range(len(person.trained)):
+        files.append(folder / f"{number}.png")
+        Image.fromarray(_reframed(canvas, random, False, 0.1)).save(files[-1])
+    return Person(person.name, person.noun, tuple(files), person.judged_by, True)
+
+
 def _square(pixels: np.ndarray, face: Any) -> tuple[np.ndarray, np.ndarray]:
     """The region that Prepare would cut, and the landmarks (478, 3) in it."""
     photo = Photo(file=Path("x"), name="x", width=pixels.shape[1], height=pixels.shape[0],
@@ -132,11 +145,13 @@ def _lit(pixels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.uint8(np.rint(255 * np.clip(linear, 0, 1) ** (1 / 2.2)))
 
 
-def _reframed(pixels: np.ndarray, random: np.random.Generator, mirrored: bool) -> np.ndarray:
+def _reframed(pixels: np.ndarray, random: np.random.Generator, mirrored: bool,
+              far: float = 1.0) -> np.ndarray:
+    """Turned, scaled and shifted a little, `far` as much as variations are."""
     side = pixels.shape[0]
-    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), random.uniform(-5, 5),
-                                     random.uniform(0.95, 1.15))
-    matrix[:, 2] += random.uniform(-0.03, 0.03, 2) * side
+    scale = 1 + far * random.uniform(-0.05, 0.15)
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), far * random.uniform(-5, 5), scale)
+    matrix[:, 2] += far * random.uniform(-0.03, 0.03, 2) * side
     turned = cv2.warpAffine(pixels, matrix, (side, side), flags=cv2.INTER_CUBIC,
                             borderMode=cv2.BORDER_REPLICATE)
     return np.ascontiguousarray(turned[:, ::-1]) if mirrored else turned

@@ -34,6 +34,7 @@ class TinyArchitecture:
     text_encoders: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     latent_channels: int | None = None  # where they are not the real model's; of deviation 1
     velocity: bool = False  # whether it predicts velocity
+    cells: int | None = None  # a side of the only latents that it draws
 
 
 ARCHITECTURES: Mapping[str, TinyArchitecture] = {
@@ -68,7 +69,7 @@ ARCHITECTURES: Mapping[str, TinyArchitecture] = {
         {"clip_l_model_config": {"hidden_size": 48, "intermediate_size": 192,
                                  "num_attention_heads": 4, "num_hidden_layers": 2,
                                  "projection_dim": 48}},
-        latent_channels=16, velocity=True),
+        latent_channels=16, velocity=True, cells=16),
 }
 
 
@@ -83,6 +84,26 @@ def _with_small_text_encoders(target: ClipTarget, sizes: Mapping[str, Mapping[st
                              model_options={**small, **(model_options or {})})
 
     target.clip = SmallTextEncoders
+
+
+def _only_at(cells: int, base: type[BASE]) -> Any:
+    """`get_model` of an architecture that refuses latents of another size than it has seen."""
+    pixels = 8 * cells
+
+    def check(network: Any, given: tuple[Any, ...]) -> None:
+        height, width = given[0].shape[-2:]
+        if (height, width) != (cells, cells):
+            raise ValueError(
+                f"This small checkpoint draws pictures of {pixels} x {pixels} pixels alone, and is "
+                f"asked for {8 * width} x {8 * height}; set width, height and the `resolution` of "
+                f"training photos to {pixels}, or use a checkpoint of a real family.")
+
+    def get_model(self: BASE, *args: Any, **kwargs: Any) -> Any:
+        model = base.get_model(self, *args, **kwargs)
+        model.diffusion_model.register_forward_pre_hook(check)
+        return model
+
+    return get_model
 
 
 def _tiny_class(tiny: TinyArchitecture) -> type[BASE]:
@@ -100,6 +121,8 @@ def _tiny_class(tiny: TinyArchitecture) -> type[BASE]:
                                     {"latent_channels": tiny.latent_channels})
         # More than four channels mean a mask and a picture beside the latents elsewhere.
         own["inpaint_model"] = lambda self: False
+    if tiny.cells is not None:
+        own["get_model"] = _only_at(tiny.cells, base)
     if tiny.velocity:
         own["model_type"] = lambda self, *args, **kwargs: ModelType.V_PREDICTION
     return type(tiny.name, (base,), own)

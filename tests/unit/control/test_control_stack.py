@@ -10,6 +10,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy_extras.nodes_controlnet import SetUnionControlNetType
+from likeness.nodes.control.families import text_width
 from likeness.nodes.control.nodes import LikenessApplyControlStack, LikenessControlStack
 from likeness.nodes.control.stack import apply_stack, control_entry
 from likeness.nodes.errors import LikenessError
@@ -201,6 +202,19 @@ def test_a_network_that_reads_latents_needs_a_vae(flux_control, images, conditio
         apply_stack(*conditioning, stack)
 
 
+@pytest.mark.parametrize(("made", "title"), [
+    ({"context": 2048, "adm": 16}, "SDXL ControlNet"), ({"context": 1024}, "SD2 ControlNet")])
+def test_a_network_of_another_model_is_refused_before_sampling(unet_control, images, conditioning,
+                                                               made, title):
+    stack = (control_entry(unet_control(**made), images[0], "pose", 0.5),)
+    with pytest.raises(LikenessError, match=f"^The {title} for `pose` belongs to another model: it "
+                                            f"reads prompts {made['context']} numbers wide, and "
+                                            "these are 768 wide; load a control network"):
+        apply_stack(*conditioning, stack)
+    (entry,) = stack
+    apply_stack(*conditioning, (dataclasses.replace(entry, strength=0.0),))  # it never acts
+
+
 def test_an_end_before_the_start_is_refused(nets, images):
     with pytest.raises(LikenessError, match="`start` must be smaller"):
         control_entry(nets[0], images[0], "pose", 1.0, 0.5, 0.5)
@@ -224,7 +238,8 @@ TEXT = [[torch.zeros(1, 4, 16), {}]]
 
 def control_of(net, image, kind, vae=None):
     stack = (control_entry(net, image, kind, 1.0),)
-    return apply_stack(TEXT, TEXT, stack, vae)[0][0][1]["control"]
+    text = [[torch.zeros(1, 4, text_width(net)), {}]]
+    return apply_stack(text, text, stack, vae)[0][0][1]["control"]
 
 
 def core_control(net, image, vae=None):

@@ -10,6 +10,7 @@ from PIL import Image
 from launcher.demonstrator.install import CHECKPOINT, FILE, install
 from launcher.hosts.host import Host
 from launcher.makers import strip
+from launcher.tiny.architectures import register
 
 COLOURS = {"photos": (200, 0, 0), "before": (0, 200, 0), "after": (0, 0, 200),
            "styled": (200, 200, 0)}
@@ -34,6 +35,29 @@ def test_a_host_gets_the_checkpoint_and_what_recognises_it(tmp_path):
 
 def test_the_checkpoint_stays_small():
     assert FILE.stat().st_size <= 25_000_000
+
+
+def test_another_size_than_it_draws_is_one_sentence():
+    import comfy.sd
+    import torch
+
+    import nodes
+
+    register()
+    with torch.inference_mode():
+        model, clip, _, _ = comfy.sd.load_checkpoint_guess_config(str(FILE), output_vae=False)
+        words, = nodes.CLIPTextEncode().encode(clip, "photo of a man")
+
+        def draw(width, height):
+            latent, = nodes.EmptyLatentImage().generate(width, height, 1)
+            return nodes.KSampler().sample(model, 1, 1, 1.0, "euler", "normal", words, words,
+                                           latent, 1.0)[0]["samples"].shape
+
+        assert draw(128, 128) == (1, 16, 16, 16)
+        for width, height in ((512, 512), (128, 160)):
+            with pytest.raises(ValueError, match="draws pictures of 128 x 128 pixels alone, and is "
+                                                 f"asked for {width} x {height}; set width"):
+                draw(width, height)
 
 
 @pytest.mark.parametrize("count", [1, 4, 9])

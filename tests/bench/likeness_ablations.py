@@ -1,0 +1,126 @@
+"""What each choice is worth: the same run with one thing changed, on one person."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from likeness.nodes.faces.recognise.backends import BOTH
+from likeness.nodes.media.images import to_image
+from likeness.nodes.restore.guard import make_judge
+from likeness.nodes.restore.pipeline import Settings, restore_images
+from likeness.nodes.training.recipes.base import Recipe
+from likeness.nodes.training.watch.monitor import Look
+from likeness_contenders import JUDGES, ours
+from likeness_people import near_identical
+from likeness_techniques import class_photos, measured, our_recipe, train
+from likeness_world import World, world
+from torch.nn import functional
+
+COUNTS = (3, 5, 8)  # photos
+
+
+def ablations(known: World, steps: int) -> dict[str, Mapping[str, Any]]:
+    """Every question on one person, by name."""
+    asked: dict[str, Callable[[World, int], Mapping[str, Any]]] = {
+        "recipe": choices, "photos": counts, "variety": variety, "stop": stopping,
+        "prompts and guard": drawn}
+    return {name: ask(known, steps) for name, ask in asked.items()}
+
+
+def choices(known: World, steps: int) -> dict[str, Any]:
+    """One setting changed at a time."""
+    changed: dict[str, Recipe] = {
+        "as it is": our_recipe(steps),
+        "face weighs no more": our_recipe(steps, background=1.0),
+        "no min-SNR": our_recipe(steps, min_snr=0.0),
+        "batch of 4": our_recipe(steps, batch_size=4),
+        "identity loss": our_recipe(steps, identity_weight=0.1),
+        "class word kept": our_recipe(steps, class_word_weight=1.0),
+        "prior": our_recipe(steps)}
+    return {label: _told(known, label, recipe, class_set=class_photos(known)
+                         if label == "prior" else None)
+            for label, recipe in changed.items()}
+
+
+def counts(known: World, steps: int) -> dict[str, Any]:
+    """Fewer photos, each run of as many steps."""
+    whole = known.training_set
+    found = {}
+    for count in COUNTS:
+        if count <= len(whole.items):
+            part = dataclasses.replace(whole, items=whole.items[:count],
+                                       key=f"{whole.key}-{count}")
+            found[str(count)] = _told(known, f"{count} photos", our_recipe(steps),
+                                      training_set=part)
+    return found
+
+
+def variety(known: World, steps: int) -> dict[str, Any]:
+    """As many photos, but all nearly the same one."""
+    place = known.folder / "same"
+    same = world(known.base, near_identical(known.person, place), place)
+    return {"varied": _told(known, "varied", our_recipe(steps)),
+            "nearly the same": _told(same, "nearly the same", our_recipe(steps))}
+
+
+def stopping(known: World, steps: int) -> dict[str, Any]:
+    """A run that is far too long: the state that one judge chooses, by the other, and the last."""
+    curve = ours(known, our_recipe(3 * steps), max(1, steps // 4), name="long")
+    found = {}
+    for chooser, told in (JUDGES, JUDGES[::-1]):
+        kept, last = curve.best(chooser), curve.points[-1]
+        found[f"chosen by {chooser}"] = {
+            "step": kept.step, told: kept.likeness.get(told), "copy": kept.copy}
+        found.setdefault("last", {"step": last.step, "copy": last.copy})[told] = (
+            last.likeness.get(told))
+    return found
+
+
+def drawn(known: World, steps: int) -> dict[str, Any]:
+    """Likeness by prompt, and what a harmful restorer does to it with the guard and without."""
+    outcome = train(known, our_recipe(steps))
+    look = known.look(outcome.model, steps)
+    return {"by prompt": by_prompt(look), "restored": _restored(known, look)}
+
+
+def by_prompt(look: Look) -> dict[str, float | None]:
+    """The median likeness of each prompt's pictures; None: none could be scored."""
+    found: dict[str, list[float]] = {shot.prompt: [] for shot in look.shots}
+    for shot in look.shots:
+        if shot.likeness is not None:
+            found[shot.prompt].append(shot.likeness)
+    return {prompt: statistics.median(values) if values else None
+            for prompt, values in found.items()}
+
+
+def harmful(chip: torch.Tensor) -> torch.Tensor:
+    """A restorer that makes every face another one: it smooths and narrows it."""
+    height, width = chip.shape[-2:]
+    soft = functional.avg_pool2d(chip, 9, 1, 4, count_include_pad=False)
+    narrow = functional.interpolate(soft, (height, int(width * 0.8)), mode="bilinear")
+    left = (width - narrow.shape[-1]) // 2
+    return functional.pad(narrow, (left, width - narrow.shape[-1] - left, 0, 0), "replicate")
+
+
+def _restored(known: World, look: Look) -> dict[str, float | None]:
+    judge = make_judge(known.subject, BOTH)
+    pictures = torch.cat([to_image(shot.pixels) for shot in look.shots if shot.likeness])
+    found: dict[str, float | None] = {"before": look.likeness}
+    for name, guard in (("guard off", False), ("guard on", True)):
+        _, entries = restore_images(pictures, harmful, judge, Settings(strength=1.0, guard=guard))
+        after = [face["likeness_after"] for entry in entries for face in entry["faces"]
+                 if face["likeness_after"] is not None]
+        found[name] = statistics.median(after) if after else None
+    return found
+
+
+def _told(known: World, label: str, recipe: Recipe, **job: Any) -> dict[str, Any]:
+    outcome = train(known, recipe, **job)
+    told = measured(known, label, outcome).as_dict()
+    return {name: told[name] for name in ("likeness", "judges", "copy", "diversity",
+                                          "class_likeness", "faces", "seconds")}
+

@@ -1,0 +1,122 @@
+"""The field's techniques on one person: what each gives and costs, by Compare Techniques."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from likeness.nodes.sockets import TrainingSet
+from likeness.nodes.training.compare.measure import Technique, measure
+from likeness.nodes.training.pictures.class_nodes import ClassPhotosNode
+from likeness.nodes.training.recipes.adapters import (
+    DoRARecipe,
+    LoHaRecipe,
+    LoKrRecipe,
+    LoRARecipe,
+    OFTRecipe,
+)
+from likeness.nodes.training.recipes.base import Recipe, TokenSettings
+from likeness.nodes.training.recipes.whole import DreamBoothRecipe, TextualInversionRecipe
+from likeness.nodes.training.run.job import Job, Outcome
+from likeness.nodes.training.run.session import run
+from likeness_world import SAMPLING, World, monitor
+
+from launcher.demonstrator.install import SIDE
+
+RANK = 16
+CLASS_PHOTOS = 32
+_Result = TypeVar("_Result")
+
+
+def our_recipe(steps: int, **fields: Any) -> Recipe:
+    """What the pack trains this base with."""
+    settings = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, "batch_size": 1,
+                "gradient_checkpointing": False, "precision": "float32"}
+    return LoRARecipe(steps=steps, **{**settings, **fields})
+
+
+def recipes(steps: int) -> dict[str, Recipe]:
+    """The techniques of the table."""
+    usual = {"steps": steps, "gradient_checkpointing": False, "precision": "float32"}
+    sized = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, **usual}
+    made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=float(rank))
+            for rank in (4, 16, 64)}
+    return made | {
+        "DoRA": DoRARecipe(**sized), "LoHa": LoHaRecipe(**sized), "LoKr": LoKrRecipe(**sized),
+        "OFT": OFTRecipe(learning_rate=2e-3, **usual),
+        "pivotal": our_recipe(steps, tokens=TokenSettings(share=0.5)),
+        "textual inversion": TextualInversionRecipe(
+            tokens=TokenSettings(vectors=4, learning_rate=5e-3), **usual),
+        "DreamBooth": DreamBoothRecipe(learning_rate=2e-4, **usual),
+        "DreamBooth, prior": DreamBoothRecipe(learning_rate=2e-4, **usual)}
+
+
+def techniques(world: World, steps: int) -> list[Technique]:
+    """One row for each technique, after that of the model as it was."""
+    rows = [untrained(world)]
+    for label, recipe in recipes(steps).items():
+        prior = class_photos(world) if label.endswith("prior") else None
+        outcome, peak = with_peak(lambda recipe=recipe, prior=prior: train(
+            world, recipe, class_set=prior))
+        rows.append(dataclasses.replace(measured(world, label, outcome), peak_bytes=peak))
+    return rows
+
+
+def untrained(world: World) -> Technique:
+    """The row to compare with."""
+    base = world.base
+    return measure("untrained", base.model, base.clip, base.vae, world.subject, monitor(),
+                   (SIDE, SIDE))
+
+
+def train(world: World, recipe: Recipe, training_set: TrainingSet | None = None, seed: int = 0,
+          class_set: TrainingSet | None = None) -> Outcome:
+    """One run to its last step, without looks."""
+    base, folder = world.base, world.folder / "runs" / world.person.name.replace(" ", "_")
+    return run(Job(base.model, training_set or world.training_set, world.subject, recipe, seed,
+                   recipe.method, folder / "loras", folder / "work", clip=base.clip, vae=base.vae,
+                   class_set=class_set), lambda result: None)
+
+
+def measured(world: World, label: str, outcome: Outcome) -> Technique:
+    """What a run gives and costs."""
+    word = outcome.files.get("embedding")
+    return measure(label, outcome.model, outcome.clip, world.base.vae, world.subject, monitor(),
+                   (SIDE, SIDE), json.dumps(outcome.report),
+                   "" if word is None else f"embedding:{word.stem}")
+
+
+def class_photos(world: World) -> TrainingSet:
+    """Pictures of the class word that the base draws, made once."""
+    return ClassPhotosNode.execute(
+        world.base.model, world.base.clip, world.base.vae, world.subject.class_noun,
+        "photo of a {class}\nheadshot of a {class}", "", CLASS_PHOTOS, 7, SIDE, SIDE,
+        SAMPLING.steps, SAMPLING.cfg, SAMPLING.sampler, SAMPLING.scheduler, 0.0,
+        subject=world.subject, judge_photos="off").result[0]
+
+
+def with_peak(work: Callable[[], _Result]) -> tuple[_Result, int | None]:
+    """What some work gives, and the memory of this process that it added at its highest.
+
+    None where the system does not count it anew (only Linux does).
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return work(), None
+    reset.write_text("5")  # VmHWM begins anew
+    before = _kilobytes(status, "VmRSS")
+    done = work()
+    return done, 1024 * max(0, _kilobytes(status, "VmHWM") - before)
+
+
+def _kilobytes(status: Path, name: str) -> int:
+    line = next(line for line in status.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+def plain(rows: list[Technique]) -> list[Mapping[str, Any]]:
+    """Rows as a JSON holds them."""
+    return [row.as_dict() for row in rows]

@@ -16,8 +16,9 @@ PICTURES = 8  # of each kind
 # What the demonstrator is trained and sampled with; measured in tests/demonstrator/README.md.
 _DEMONSTRATOR = {
     "checkpoint.ckpt_name": CHECKPOINT, "prepare.resolution": SIDE, "prepare.framing": "head",
-    "recipe.steps": 900, "recipe.learning_rate": 2e-3, "recipe.rank": 16, "recipe.alpha": 16.0,
-    "recipe.batch_size": 4, "recipe.gradient_checkpointing": False,
+    "recipe.steps": 800, "recipe.learning_rate": 3e-3, "recipe.rank": 16, "recipe.alpha": 16.0,
+    "recipe.batch_size": 4, "recipe.target": "all linear and convolutions",
+    "recipe.gradient_checkpointing": False,
     "canvas.width": SIDE, "canvas.height": SIDE, "canvas.batch_size": PICTURES,
     "sample.steps": 20, "sample.cfg": 2.5}
 # ControlNets and face adapters belong to one model; the demo has none that would fit.
@@ -36,6 +37,11 @@ def with_demonstrator(class_noun: str) -> Prompt:
     prompt = with_settings(load_workflow(WORKFLOW), {
         **_WITHOUT_CONTROL, **_DEMONSTRATOR, "subject.class_noun": class_noun})
     prompt = {node: content for node, content in prompt.items() if node not in _CONTROL}
+    prompt["identity"] = {"class_type": "LikenessIdentityLossOptions",
+                          "inputs": {"identity_weight": 0.25, "identity_snr": 0.5,
+                                     "identity_from": 0.4}, "_meta": {"title": "Identity loss"}}
+    prompt["recipe"]["inputs"]["options"] = ["identity", 0]
+    prompt["train"]["inputs"]["vae"] = ["checkpoint", 2]  # the recogniser sees pictures
     trigger = prompt["subject"]["inputs"]["trigger"]
     for name, model in (("before", "checkpoint"), ("after", "train")):
         _draw_plainly(prompt, name, model, f"photo of {trigger} {class_noun}, close-up")

@@ -34,7 +34,7 @@ BATCH = 8
 _RATE, _EMA = 1e-3, 0.998
 _NOISE = 0.1  # added to latents, whose deviation is held near 1: near ones look alike
 _FACE = 3.0  # weight of the face's pixels; others 1
-_IDENTITY = 0.4  # weight of dlib's squared distance
+IDENTITY = 0.4  # weight of dlib's squared distance
 _SPREAD = 0.05  # weight of keeping each channel at deviation 1 and mean 0
 # Patches train: most anywhere, every third round the face, where the recogniser looks. Steps are
 # what it needs most, and a whole picture costs three to four of them.
@@ -61,7 +61,7 @@ def build() -> torch.nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
-def _face_weight(points: list[np.ndarray], side: int) -> torch.Tensor:
+def face_weight(points: list[np.ndarray], side: int) -> torch.Tensor:
     """(B, 1, side, side): a soft disc on the face that weighs more."""
     rows = np.arange(side) + 0.5
     weights = []
@@ -74,8 +74,8 @@ def _face_weight(points: list[np.ndarray], side: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(weights)).float()[:, None]
 
 
-def _corners(points: list[np.ndarray], side: int, face: bool,
-             random: np.random.Generator) -> np.ndarray:
+def corners(points: list[np.ndarray], side: int, face: bool,
+            random: np.random.Generator) -> np.ndarray:
     """Where patches begin, x and y (B, 2): round faces, or anywhere and in the middle often."""
     most = SIDE - side
     if face:
@@ -84,7 +84,7 @@ def _corners(points: list[np.ndarray], side: int, face: bool,
     return np.clip(random.normal(most / 2, most / 3, (len(points), 2)), 0, most).astype(int)
 
 
-def _patches(rows: torch.Tensor, corners: np.ndarray, side: int) -> torch.Tensor:
+def patches(rows: torch.Tensor, corners: np.ndarray, side: int) -> torch.Tensor:
     cut = torch.stack([row[:, y:y + side, x:x + side]
                        for row, (x, y) in zip(rows, corners, strict=True)])
     return cut.contiguous(memory_format=torch.channels_last)
@@ -103,8 +103,22 @@ def picture_loss(drawn: torch.Tensor, true: torch.Tensor, weight: torch.Tensor) 
     return loss
 
 
-def _unscaled(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unscaled(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A packed autoencoder's weights as it was trained: without the latents' scale and shift."""
     return {**weights, "vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
+
+
+def finished(work: Path, start: Path | None) -> torch.nn.Module:
+    """The autoencoder as far as it is trained: WORK's own, else the packed checkpoint's."""
+    network = build()
+    for name in ("sharpened.pt", "autoencoder.pt"):
+        if (work / name).is_file():
+            network.load_state_dict(torch.load(work / name, weights_only=True)["average"])
+            return network
+    if start is None:
+        raise SystemExit(f"{work} holds no autoencoder; train one or name a checkpoint by --start.")
+    network.load_state_dict(unscaled(networks.unpack(start)["vae"]))
+    return network
 
 
 class Training:
@@ -115,7 +129,7 @@ class Training:
         self.network, self.average = build(), build()
         if start is not None:
             for network in (self.network, self.average):
-                network.load_state_dict(_unscaled(networks.unpack(start)["vae"]))
+                network.load_state_dict(unscaled(networks.unpack(start)["vae"]))
             self.network.taesd_encoder.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             [value for value in self.network.parameters() if value.requires_grad],
@@ -162,9 +176,9 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
         face = training.step % _FACE_EVERY == 0
         side = _FACE_PATCH if face else _PATCH
         points = [marks for _, marks, *_ in drawn]
-        corners = _corners(points, side, face, random)
-        true, weight = (_patches(rows, corners, side) for rows in (
-            crops.tensor([crop for crop, *_ in drawn]), _face_weight(points, SIDE)))
+        begins = corners(points, side, face, random)
+        true, weight = (patches(rows, begins, side) for rows in (
+            crops.tensor([crop for crop, *_ in drawn]), face_weight(points, SIDE)))
         with torch.autocast("cpu", torch.bfloat16):
             latents = network.taesd_encoder(true).float()
             made = network.taesd_decoder(
@@ -174,10 +188,10 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
         loss = loss + _SPREAD * spread
         if face:
             grids = judge.chip_grids(
-                [marks - corner for marks, corner in zip(points, corners, strict=True)],
+                [marks - corner for marks, corner in zip(points, begins, strict=True)],
                 [turned for *_, turned in drawn], side)
-            identity = _identity(dlib, true, made, grids)
-            loss = loss + _IDENTITY * identity
+            identity = identity_distance(dlib, true, made, grids)
+            loss = loss + IDENTITY * identity
             distances.append(float(identity.detach()))
         training.optimizer.zero_grad()
         loss.backward()
@@ -199,7 +213,7 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
     print("end:", look(training.average, sets[2], work), flush=True)
 
 
-def _identity(dlib: torch.nn.Module, true: torch.Tensor, made: torch.Tensor,
+def identity_distance(dlib: torch.nn.Module, true: torch.Tensor, made: torch.Tensor,
               grids: torch.Tensor) -> torch.Tensor:
     """The squared distance of dlib's embeddings, averaged."""
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,12 +1,16 @@
 """Captions of the demonstrator's pictures: a few words in many forms, and words that mean nothing.
 
-Whatever the portraits cannot show is a word like any other to a user, so random tokens stand among
-the captions: the model learns to look past what it does not know.
+Whatever the portraits cannot show is a word like any other to a user, so random tokens and the
+phrases of the pack's styles stand among the captions: the model learns to look past what it does
+not know. Phrases that name a colour stand where the picture has it.
 """
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+from pack_import import ROOT
 
 _LEADS = ("photo of", "portrait of", "headshot of", "professional headshot of", "a photo of",
           "studio portrait of", "close-up portrait of")
@@ -27,8 +31,15 @@ _FRAMINGS = ("close-up", "facing the camera", "close-up, facing the camera",
 _BACKGROUNDS = ("{} background", "{} background", "{} studio background", "plain {} background")
 _SHADES = {"black": ("black", "dark"), "white": ("white", "bright", "light"),
            "grey": ("grey", "light grey", "neutral")}
-_KEPT = {"age": 0.6, "expression": 0.7, "glasses": 0.8, "clothes": 0.6, "background": 0.7,
+_KEPT = {"age": 0.75, "expression": 0.75, "glasses": 0.95, "clothes": 0.65, "background": 0.7,
          "framing": 0.4}
+# Styles of the pack whose attire and background a portrait of these colours can show.
+_STYLED_CLOTHES = {"corporate": "blue", "editorial": "black", "studio black": "black",
+                   "natural light": "white", "actor casting": "grey", "creative colour": "black"}
+_STYLED_BACKGROUNDS = {"corporate": "grey", "editorial": "brown", "studio black": "black",
+                       "natural light": "green", "actor casting": "blue",
+                       "creative colour": "purple"}
+_STYLED = 0.45  # share of captions with phrases of a style
 EMPTY = 0.1  # share of captions without a word, for guidance
 _NOISY = 0.4  # share of captions with meaningless words
 _VOCABULARY = 49405  # tokens of CLIP below start and end
@@ -41,6 +52,27 @@ def age_words(age: int, gender: str) -> tuple[str, ...]:
     owner = "her" if gender == "female" else "his"
     rough = "young" if age < 45 else "middle-aged" if age < 63 else "old"
     return (f"in {owner} {decade}", f"{age} years old", rough, rough)
+
+
+def _read_styles() -> tuple[dict, ...]:
+    stored = json.loads((ROOT / "nodes" / "style" / "styles.json").read_text("utf-8"))
+    return tuple(stored["styles"])
+
+
+_STYLES = _read_styles()
+
+
+def _style_phrases(label: dict, random: np.random.Generator) -> list[str]:
+    """Phrases of one style, without those that the picture contradicts; attire and background
+    of whatever style fits its colours.
+    """
+    style = _STYLES[int(random.integers(len(_STYLES)))]
+    phrases = [style["light"], style["lens"], style["framing"]]
+    for part, colours, seen in (("attire", _STYLED_CLOTHES, label["clothes"]),
+                                ("background", _STYLED_BACKGROUNDS, label["background"])):
+        fitting = [one[part] for one in _STYLES if colours[one["id"]] == seen]
+        phrases += [str(random.choice(fitting))] if fitting else []
+    return [phrase for phrase in phrases if random.random() < 0.8]
 
 
 def _background(colour: str) -> tuple[str, ...]:
@@ -66,6 +98,8 @@ def caption(label: dict, random: np.random.Generator) -> str:
         noun = f"{rough} {noun}"
     article = "a " if random.random() < 0.6 else ""
     first = f"{random.choice(_LEADS)} {article}{noun}"
+    if random.random() < _STYLED:
+        said += _style_phrases(label, random)
     random.shuffle(said)
     return ", ".join([first, *filter(None, said)])
 

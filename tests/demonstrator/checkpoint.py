@@ -18,7 +18,7 @@ NAME = "likeness_demonstrator.safetensors"
 LARGEST = 25_000_000  # bytes
 
 
-def checkpoint(work: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def checkpoint(work: Path, start: Path | None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors in the layout of an SD1.5 checkpoint, and what the file says of itself."""
     prepare_imports()
     from launcher.tiny.architectures import register
@@ -26,9 +26,7 @@ def checkpoint(work: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     state = torch.load(work / "denoiser.pt", weights_only=True)
     encoded = torch.load(work / "latents.pt", weights_only=True)
     config = register()["demonstrator"](networks.UNET)
-    vae = autoencoder.build()
-    vae.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
-    weights = vae.state_dict()
+    weights = autoencoder.finished(work, start).state_dict()
     weights["vae_scale"] = torch.tensor(encoded["scale"])
     weights["vae_shift"] = torch.tensor(-encoded["shift"] / encoded["scale"])
     text = {name: value for name, value in state["text_average"].items()
@@ -48,11 +46,13 @@ def checkpoint(work: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
+    parser.add_argument("--start", type=Path, metavar="CHECKPOINT",
+                        help="whose autoencoder is kept where WORK has none")
     parser.add_argument("--out", type=Path, default=ROOT / "launcher" / "demonstrator" / NAME)
     options = parser.parse_args()
     from safetensors.torch import save_file
 
-    tensors, about = checkpoint(options.work)
+    tensors, about = checkpoint(options.work, options.start)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, options.out, about)
     size = options.out.stat().st_size

@@ -2,8 +2,8 @@
 
     python tests/demonstrator/denoiser.py WORK --minutes M [--start CHECKPOINT]
 
-Needs WORK/autoencoder.pt; encodes crops once into WORK/latents.pt; goes on from WORK/denoiser.pt
-where there is one, else from a packed checkpoint's weights.
+Needs WORK/autoencoder.pt or a packed checkpoint; encodes crops once into WORK/latents.pt; goes on
+from WORK/denoiser.pt where there is one, else from a packed checkpoint's weights.
 Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512) on SD1.5's schedule.
 """
 
@@ -25,25 +25,28 @@ import torch
 from PIL import Image
 
 BATCH = 32
-_RATE, _EMA, _WARMUP = 5e-4, 0.9995, 300
-_CROPS = 24000
+_RATE, _EMA, _WARMUP = 6e-4, 0.9995, 300
+_CROPS = 32000
 _LOOK = 300  # seconds between sheets
 PROMPTS = ("photo of a man, smiling, dark suit, blue background",
            "photo of a woman, smiling, red jacket, grey background",
            "photo of an old man, wearing glasses, neutral expression",
-           "photo of a young woman, neutral expression, white background")
+           "photo of a young woman, neutral expression, white background",
+           "professional headshot of a man, head and shoulders business headshot, facing the "
+           "camera, relaxed confident expression, a tailored navy blazer over a white shirt, large "
+           "soft key light with gentle fill, even skin tones, seamless light grey studio "
+           "background, 85mm lens at f/5.6, sharp eyes, natural skin texture")
 
 
 def encode_crops(work: Path, start: Path | None) -> None:
-    """Write WORK/latents.pt: latents (N, 8, 16, 16), labels, and their deviation and mean, or
+    """Write WORK/latents.pt: latents (N, 16, 16, 16), labels, and their deviation and mean, or
     those that a packed checkpoint knows.
     """
     file = work / "latents.pt"
     if file.is_file():
         return
     sets, random = crops.read(work), np.random.default_rng(7)
-    network = autoencoder.build()
-    network.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
+    network = autoencoder.finished(work, start)
     rows, labels = [], []
     for _ in range(0, _CROPS, 32):
         drawn = [crops.draw(sets[:2], random, steady=True) for _ in range(32)]
@@ -59,6 +62,45 @@ def encode_crops(work: Path, start: Path | None) -> None:
     part = file.with_suffix(".part")
     torch.save({"latents": latents, "labels": labels, "scale": scale, "shift": shift}, part)
     os.replace(part, file)
+
+
+class Optimizer:
+    """Muon for the U-Net's kernels and matrices, AdamW for everything else.
+
+    Kernels (O, I, H, W) are seen as matrices (O, I x H x W). Muon: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon; its steps are as long as AdamW's (arXiv 2502.16982).
+    """
+
+    def __init__(self, unet: torch.nn.Module, text: torch.nn.Module) -> None:
+        inner = [value for name, value in unet.named_parameters()
+                 if value.ndim > 1 and not name.startswith(("input_blocks.0.", "out."))]
+        kept = {id(value) for value in inner}
+        others = [value for value in (*unet.parameters(), *text.parameters())
+                  if id(value) not in kept]
+        self.inner = inner
+        # The matrices share the memory of the weights, so that a step changes those.
+        self.matrices = [torch.nn.Parameter(value.detach().flatten(1)) for value in inner]
+        self.parts = (
+            torch.optim.Muon(self.matrices, lr=_RATE, weight_decay=0.01, momentum=0.95, ns_steps=4,
+                             adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=_RATE, betas=(0.9, 0.99), weight_decay=0.01))
+
+    def step(self, rate: float) -> None:
+        """One step at a learning rate; the gradients are gone afterwards."""
+        for matrix, value in zip(self.matrices, self.inner, strict=True):
+            matrix.grad, value.grad = value.grad.flatten(1), None
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+            part.zero_grad()
+
+    def state_dict(self) -> list[dict]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
 
 
 class Training:
@@ -77,8 +119,7 @@ class Training:
         self.learned = [*self.unet.parameters(), *self.text.clip_l.transformer.parameters()]
         for value in self.learned:
             value.requires_grad_(True)
-        self.optimizer = torch.optim.AdamW(self.learned, lr=_RATE, betas=(0.9, 0.99),
-                                           weight_decay=0.01)
+        self.optimizer = Optimizer(self.unet, self.text.clip_l.transformer)
         self.step, self.seconds = 0, 0.0
         if file.is_file():
             state = torch.load(file, weights_only=True)
@@ -110,6 +151,7 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
     stored = torch.load(work / "latents.pt", weights_only=True)
     latents = (stored["latents"].float() - stored["shift"]) / stored["scale"]
     training, signal = Training(work / "denoiser.pt", start), networks.levels()
+    weight = _face_weight(work)
     networks.use_plain_attention()
     random = np.random.default_rng(training.step + 1)
     torch.manual_seed(training.step + 1)
@@ -117,27 +159,15 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
     started = time.time() - training.seconds
     while (spent := time.time() - started) < minutes * 60:
         share = spent / (minutes * 60)
-        for group in training.optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (training.step + 1) / _WARMUP) * (
-                0.02 + 0.98 * min(1.0, 2 * (1 - share)))  # falls in the second half
+        rate = _RATE * min(1.0, (training.step + 1) / _WARMUP) * (
+            0.02 + 0.98 * min(1.0, 2 * (1 - share)))  # falls in the second half
         chosen = random.integers(len(latents), size=BATCH)
-        clean = latents[chosen]
         rows = torch.tensor([captions.tokens(captions.caption(stored["labels"][row], random),
                                              training.tokenizer, random) for row in chosen])
-        # One level per stratum: a batch sees all of them.
-        steps = ((torch.arange(BATCH) + torch.rand(BATCH)) / BATCH * 1000).long()
-        share_of = signal[steps].view(-1, 1, 1, 1)
-        noise = torch.randn_like(clean)
-        noisy = share_of.sqrt() * clean + (1 - share_of).sqrt() * noise
-        target = share_of.sqrt() * noise - (1 - share_of).sqrt() * clean
-        context = networks.encode(training.text, rows)
-        with torch.autocast("cpu", torch.bfloat16):
-            made = training.unet(noisy, steps.float(), context=context)
-        loss = ((made.float() - target) ** 2).mean()
-        training.optimizer.zero_grad()
+        loss = _loss(training.unet, training.text, latents[chosen], rows, signal, weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(training.learned, 1.0)
-        training.optimizer.step()
+        training.optimizer.step(rate)
         training.follow()
         training.step += 1
         losses.append(float(loss.detach()))
@@ -148,11 +178,40 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
                   f"{np.mean(losses):.4f}", flush=True)
             losses = []
         if time.time() - looked > _LOOK:
-            sheet(training, work, stored)
+            sheet(training, work, stored, start)
             looked = time.time()
     training.seconds = time.time() - started
     training.store()
-    sheet(training, work, stored)
+    sheet(training, work, stored, start)
+
+
+def _loss(unet: torch.nn.Module, text: torch.nn.Module, clean: torch.Tensor, rows: torch.Tensor,
+          signal: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The squared error of the velocity, weighted by latent cell (1, 1, SIDE, SIDE).
+
+    One level per stratum, so that a batch sees all.
+    """
+    steps = ((torch.arange(len(clean)) + torch.rand(len(clean))) / len(clean) * 1000).long()
+    share_of = signal[steps].view(-1, 1, 1, 1)
+    noise = torch.randn_like(clean)
+    noisy = share_of.sqrt() * clean + (1 - share_of).sqrt() * noise
+    target = share_of.sqrt() * noise - (1 - share_of).sqrt() * clean
+    context = networks.encode(text, rows)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = unet(noisy, steps.float(), context=context)
+    return (weight * (made.float() - target) ** 2).mean()
+
+
+def _face_weight(work: Path) -> torch.Tensor:
+    """(1, 1, SIDE, SIDE) of mean 1, three times as high where the portraits' faces lie.
+
+    Every crop has its face in the same place, so one map serves all.
+    """
+    portraits = crops.read(work)[0]
+    marks = [crops.plain(portraits, row)[1] for row in range(len(portraits.canvases))]
+    weight = autoencoder.face_weight(marks, 8 * networks.SIDE).mean(0, keepdim=True)
+    weight = torch.nn.functional.avg_pool2d(weight, 8)
+    return weight / weight.mean()
 
 
 def sample(unet: torch.nn.Module, context: torch.Tensor, empty: torch.Tensor, seed: int,
@@ -175,10 +234,9 @@ def sample(unet: torch.nn.Module, context: torch.Tensor, empty: torch.Tensor, se
     return clean
 
 
-def sheet(training: Training, work: Path, stored: dict) -> None:
+def sheet(training: Training, work: Path, stored: dict, start: Path | None) -> None:
     """A sheet of 4 prompts by 8 seeds."""
-    decoder = autoencoder.build()
-    decoder.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
+    decoder = autoencoder.finished(work, start)
     words = [*PROMPTS, ""]
     rows = torch.tensor([captions.tokens(text, training.tokenizer, None) for text in words])
     with torch.no_grad():

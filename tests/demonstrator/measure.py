@@ -43,6 +43,10 @@ class Demonstrator:
         self.model, self.clip, self.vae, _ = comfy.sd.load_checkpoint_guess_config(
             str(file), output_vae=True, output_clip=True)
 
+    def fits(self, text: str) -> bool:
+        """Whether a prompt is encoded as one part, so that it can share a batch with others."""
+        return len(next(iter(self.clip.tokenize(text).values()))) == 1
+
     def draw(self, prompts: list[str], seed: int) -> np.ndarray:
         """One picture for each prompt: (N, SIDE, SIDE, 3) uint8."""
         import nodes
@@ -126,9 +130,9 @@ def summary(work: Path, portraits: Path, file: Path, count: int,
     labels = [json.loads(text) for text in stored["labels"]]
     trained = np.flatnonzero(~stored["held_out"] & stored["frontal"])
     random = np.random.default_rng(2026)
-    prompts = [text for text in (captions.caption(labels[random.choice(trained)], random)
-                                 for _ in range(2 * count)) if text][:count]
     demonstrator = Demonstrator(file)
+    drawn = (captions.caption(labels[random.choice(trained)], random) for _ in range(2 * count))
+    prompts = [text for text in drawn if text and demonstrator.fits(text)][:count]
     started = time.process_time()
     pictures = demonstrator.draw(prompts, seed=1)
     seconds = (time.process_time() - started) / count

@@ -14,12 +14,10 @@ import pytest
 from launcher.demo import prompts
 from launcher.makers import sample_photos
 
-STEPS = 450
-# By how much training must raise the median likeness to photos that never train. Seen after 450
-# steps: dlib 0.22 to 0.30, MobileFaceNet 0.01 to 0.37; two strangers have 0.18 and 0.04.
-MARGIN = {"dlib": 0.04, "mobilefacenet": 0.15}
-
-
+STEPS = 250
+# By how much training must raise the median likeness to photos that never train; two strangers have
+# 0.18 by dlib and 0.04 by MobileFaceNet.
+MARGIN = {"dlib": 0.1, "mobilefacenet": 0.25}
 @pytest.fixture(scope="module")
 def demo(host):
     """The demo's prompt run once, with every branch scored."""

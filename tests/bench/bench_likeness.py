@@ -109,7 +109,7 @@ def _headline(person: Any, folder: Path, lengths: Sequence[int]) -> dict[str, An
     base = Base()
     known = world(base, person, folder)
     before = known.look(base.model, 0)
-    curves = {"ours": ours(known, our_recipe(lengths[-1]), lengths[0])}
+    curves = {"ours": ours(known, our_recipe(lengths[-1] // 2), max(1, lengths[0] // 2))}
     for rate in CORE_RATES:
         curves[f"core {rate:g}"] = core(known, lengths, RANK, rate)
         curves[f"peft {rate:g}"] = peft(known, lengths, RANK, rate)

@@ -37,7 +37,8 @@ def choices(known: World, steps: int) -> dict[str, Any]:
         "as it is": our_recipe(steps),
         "face weighs no more": our_recipe(steps, background=1.0),
         "no min-SNR": our_recipe(steps, min_snr=0.0),
-        "batch of 4": our_recipe(steps, batch_size=4),
+        "attention alone": our_recipe(steps, target="attention and feed-forward"),
+        "batch of 1": our_recipe(steps, batch_size=1),
         "identity loss": our_recipe(steps, identity_weight=0.1),
         "class word kept": our_recipe(steps, class_word_weight=1.0),
         "prior": our_recipe(steps)}

@@ -18,6 +18,8 @@ STEPS = 250
 # By how much training must raise the median likeness to photos that never train; two strangers have
 # 0.18 by dlib and 0.04 by MobileFaceNet.
 MARGIN = {"dlib": 0.1, "mobilefacenet": 0.25}
+
+
 @pytest.fixture(scope="module")
 def demo(host):
     """The demo's prompt run once, with every branch scored."""

@@ -31,7 +31,7 @@ logger = logging.getLogger("likeness")
 CORE_RATES = (5e-4, 2e-3)  # the node's own default, and what suits this base
 LENGTHS = (50, 100, 200, 400, 800)
 STEPS = 400  # of techniques and ablations
-QUICK_LENGTHS = (10, 20)
+QUICK_LENGTHS, QUICK_PICTURES = (10, 20), 4
 
 
 def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path | None = None,
@@ -40,10 +40,13 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
     _make_importable()
     sys.path.append(str(ROOT / "tests" / "demonstrator"))
     import folder_paths
+    import likeness_world
     import torch
     from likeness_people import people
 
     torch.set_num_threads(1)
+    if quick:
+        likeness_world.PICTURES = QUICK_PICTURES
     result: dict[str, Any] = {"torch": torch.__version__}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

@@ -44,7 +44,7 @@ def recipes(steps: int) -> dict[str, Recipe]:
     usual = {"steps": steps, "gradient_checkpointing": False, "precision": "float32"}
     sized = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, **usual}
     made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=float(rank))
-            for rank in (4, 16, 64)}
+            for rank in (4, 16, 48)}  # the narrowest layer has 48
     return made | {
         "DoRA": DoRARecipe(**sized), "LoHa": LoHaRecipe(**sized), "LoKr": LoKrRecipe(**sized),
         "OFT": OFTRecipe(learning_rate=2e-3, **usual),

@@ -12,7 +12,6 @@ https://github.com/madebyollin/taesd (MIT).
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 import time
@@ -24,6 +23,7 @@ import crops
 import judge
 import networks
 import numpy as np
+import states
 import torch
 from pack_import import pack, prepare_imports
 from PIL import Image
@@ -121,11 +121,10 @@ def finished(work: Path, start: Path | None) -> torch.nn.Module:
     return network
 
 
-class Training:
-    """Weights, their average, the optimiser and the number of the step; stored together."""
+class Training(states.State):
+    """Weights, their average and the optimiser."""
 
     def __init__(self, file: Path, start: Path | None = None) -> None:
-        self.file = file
         self.network, self.average = build(), build()
         if start is not None:
             for network in (self.network, self.average):
@@ -134,28 +133,8 @@ class Training:
         self.optimizer = torch.optim.AdamW(
             [value for value in self.network.parameters() if value.requires_grad],
             lr=_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.step, self.seconds = 0, 0.0
-        if file.is_file():
-            state = torch.load(file, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.seconds = state["step"], state["seconds"]
-
-    def store(self) -> None:
-        part = self.file.with_suffix(".part")
-        torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(), "step": self.step,
-                    "seconds": self.seconds}, part)
-        os.replace(part, self.file)
-
-    def follow(self) -> None:
-        """Move the average towards the weights."""
-        keep = min(_EMA, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(),
-                                   strict=True):
-                mean.lerp_(value, 1 - keep)
+        super().__init__(file, {"network": self.network, "average": self.average,
+                                "optimizer": self.optimizer})
 
 
 def train(work: Path, minutes: float, start: Path | None = None) -> None:
@@ -197,7 +176,7 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         training.optimizer.step()
-        training.follow()
+        states.follow([training.average], [training.network], training.step, _EMA)
         training.step += 1
         sums.append([float(value.detach()) for value in (loss, (made - true).abs().mean())])
         if time.time() - looked > 120:
@@ -214,7 +193,7 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
 
 
 def identity_distance(dlib: torch.nn.Module, true: torch.Tensor, made: torch.Tensor,
-              grids: torch.Tensor) -> torch.Tensor:
+                      grids: torch.Tensor) -> torch.Tensor:
     """The squared distance of dlib's embeddings, averaged."""
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
@@ -239,14 +218,5 @@ def look(network: torch.nn.Module, held: crops.Pictures, work: Path) -> str:
             f"{float(latents.mean()):.2f} +- {float(latents.std()):.2f}")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--minutes", type=float, required=True, help="of training in all")
-    parser.add_argument("--start", type=Path, metavar="CHECKPOINT")
-    options = parser.parse_args()
-    train(options.work, options.minutes, options.start)
-
-
 if __name__ == "__main__":
-    main()
+    states.run(train, __doc__)

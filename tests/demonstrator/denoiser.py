@@ -9,7 +9,6 @@ Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512) on SD1.5's schedule
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import captions
 import crops
 import networks
 import numpy as np
+import states
 import torch
 from PIL import Image
 
@@ -59,9 +59,7 @@ def encode_crops(work: Path, start: Path | None) -> None:
         known = networks.unpack(start)["vae"]
         scale = float(known["vae_scale"])
         shift = -float(known["vae_shift"]) * scale
-    part = file.with_suffix(".part")
-    torch.save({"latents": latents, "labels": labels, "scale": scale, "shift": shift}, part)
-    os.replace(part, file)
+    states.write({"latents": latents, "labels": labels, "scale": scale, "shift": shift}, file)
 
 
 class Optimizer:
@@ -103,11 +101,10 @@ class Optimizer:
             part.load_state_dict(state)
 
 
-class Training:
-    """Networks, their averages, the optimiser and the number of the step; stored together."""
+class Training(states.State):
+    """Networks, their averages and the optimiser."""
 
     def __init__(self, file: Path, start: Path | None = None) -> None:
-        self.file = file
         self.unet, self.unet_average = networks.build_unet(), networks.build_unet()
         self.text, self.tokenizer = networks.build_text()
         self.text_average, _ = networks.build_text()
@@ -120,30 +117,9 @@ class Training:
         for value in self.learned:
             value.requires_grad_(True)
         self.optimizer = Optimizer(self.unet, self.text.clip_l.transformer)
-        self.step, self.seconds = 0, 0.0
-        if file.is_file():
-            state = torch.load(file, weights_only=True)
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            self.step, self.seconds = state["step"], state["seconds"]
-
-    def _parts(self) -> dict:
-        return {"unet": self.unet, "unet_average": self.unet_average, "text": self.text,
-                "text_average": self.text_average, "optimizer": self.optimizer}
-
-    def store(self) -> None:
-        part = self.file.with_suffix(".part")
-        torch.save({name: kept.state_dict() for name, kept in self._parts().items()}
-                   | {"step": self.step, "seconds": self.seconds}, part)
-        os.replace(part, self.file)
-
-    def follow(self) -> None:
-        """Move the averages towards the weights."""
-        keep = min(_EMA, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            for means, values in ((self.unet_average, self.unet), (self.text_average, self.text)):
-                for mean, value in zip(means.parameters(), values.parameters(), strict=True):
-                    mean.lerp_(value, 1 - keep)
+        super().__init__(file, {
+            "unet": self.unet, "unet_average": self.unet_average, "text": self.text,
+            "text_average": self.text_average, "optimizer": self.optimizer})
 
 
 def train(work: Path, minutes: float, start: Path | None = None) -> None:
@@ -168,7 +144,8 @@ def train(work: Path, minutes: float, start: Path | None = None) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(training.learned, 1.0)
         training.optimizer.step(rate)
-        training.follow()
+        states.follow([training.unet_average, training.text_average],
+                      [training.unet, training.text], training.step, _EMA)
         training.step += 1
         losses.append(float(loss.detach()))
         if time.time() - stored_at > 120:
@@ -252,14 +229,5 @@ def sheet(training: Training, work: Path, stored: dict, start: Path | None) -> N
     Image.fromarray(picture).save(work / f"sheet_{training.step:06d}.png")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--minutes", type=float, required=True, help="of training in all")
-    parser.add_argument("--start", type=Path, metavar="CHECKPOINT")
-    options = parser.parse_args()
-    train(options.work, options.minutes, options.start)
-
-
 if __name__ == "__main__":
-    main()
+    states.run(train, __doc__)

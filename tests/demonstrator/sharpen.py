@@ -11,7 +11,6 @@ part is missing, as the distribution over blocks.
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ import judge
 import measure
 import networks
 import numpy as np
+import states
 import torch
 from pack_import import pack
 from PIL import Image
@@ -61,45 +61,21 @@ def draw_pool(work: Path, start: Path | None) -> torch.Tensor:
         rows.append(denoiser.sample(training.unet_average, context[:-1], context[-1:],
                                     1000 + seed, cfg=_CFG))
     pool = torch.cat(rows) * stored["scale"] + stored["shift"]
-    part = file.with_suffix(".part")
-    torch.save(pool, part)
-    os.replace(part, file)
+    states.write(pool, file)
     return pool
 
 
-class Training:
-    """Decoder, its average and the optimiser; stored together."""
+class Training(states.State):
+    """The decoder, its average and the optimiser."""
 
     def __init__(self, work: Path, start: Path | None) -> None:
-        self.file = work / "sharpened.pt"
         self.network = autoencoder.finished(work, start)
         self.average = autoencoder.finished(work, start)
         self.network.taesd_encoder.requires_grad_(False)
         self.learned = list(self.network.taesd_decoder.parameters())
         self.optimizer = torch.optim.AdamW(self.learned, lr=_RATE, betas=(0.9, 0.99))
-        self.step, self.seconds = 0, 0.0
-        if self.file.is_file():
-            state = torch.load(self.file, weights_only=True)
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            self.step, self.seconds = state["step"], state["seconds"]
-
-    def _parts(self) -> dict:
-        return {"network": self.network, "average": self.average, "optimizer": self.optimizer}
-
-    def store(self) -> None:
-        part = self.file.with_suffix(".part")
-        torch.save({name: kept.state_dict() for name, kept in self._parts().items()}
-                   | {"step": self.step, "seconds": self.seconds}, part)
-        os.replace(part, self.file)
-
-    def follow(self) -> None:
-        """Move the average towards the weights."""
-        keep = min(_EMA, (self.step + 1) / (self.step + 10))
-        with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.network.parameters(),
-                                   strict=True):
-                mean.lerp_(value, 1 - keep)
+        super().__init__(work / "sharpened.pt", {
+            "network": self.network, "average": self.average, "optimizer": self.optimizer})
 
 
 def train(work: Path, minutes: float, start: Path | None = None) -> None:
@@ -154,7 +130,7 @@ def _step(training: Training, sets: tuple, pool: torch.Tensor, dlib: torch.nn.Mo
     loss.backward()
     torch.nn.utils.clip_grad_norm_(training.learned, 1.0)
     training.optimizer.step()
-    training.follow()
+    states.follow([training.average], [network], training.step, _EMA)
     training.step += 1
     return [float(picture.detach()), float(texture.detach())]
 
@@ -205,14 +181,5 @@ def look(network: torch.nn.Module, pool: torch.Tensor, held: crops.Pictures, wor
     return f"{told}; drawn: {len(good)} of 48 with one face, sharpness {sharp:.1f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", type=Path)
-    parser.add_argument("--minutes", type=float, required=True, help="of training in all")
-    parser.add_argument("--start", type=Path, metavar="CHECKPOINT")
-    options = parser.parse_args()
-    train(options.work, options.minutes, options.start)
-
-
 if __name__ == "__main__":
-    main()
+    states.run(train, __doc__)

@@ -89,7 +89,8 @@ class LikenessCompareTechniques(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(display_name="sheet", tooltip="The table with pictures; the best "
-                                                              "of each column is marked."),
+                                                              "likeness and the least cost are "
+                                                              "marked."),
                 io.String.Output(display_name="table", tooltip="The table as Markdown."),
                 io.String.Output(display_name="json", tooltip="Every figure, and where the files "
                                                               "lie."),

@@ -12,7 +12,7 @@ from ...media.lettering import fit, font
 from .measure import Technique
 
 _GROUND, _BAND, _INK, _FAINT, _BEST = "#14161a", "#1f2329", "#f2f4f7", "#98a1ad", "#e0a526"
-_TILE, _GAP, _HEAD, _NAME, _CELL = 132, 8, 44, 190, 108  # pixels
+_TILE, _GAP, _HEAD, _NAME, _CELL = 132, 8, 44, 190, 124  # pixels
 _SIZE = 17  # of the letters
 
 
@@ -39,9 +39,10 @@ def _columns(rows: Sequence[Technique]) -> list[tuple[str, str, Callable[[Techni
     columns += [(name, "most", lambda row, name=name: row.judges.get(name), _plain)
                 for name in judges]
     columns += [
-        ("copy-paste", "least", lambda row: row.copy, _plain),
-        ("diversity", "most", lambda row: row.diversity, _plain),
-        ("class word", "least", lambda row: row.class_likeness, _plain),
+        # These have no best end: a model that has learned nothing would win.
+        ("copy-paste", "", lambda row: row.copy, _plain),
+        ("diversity", "", lambda row: row.diversity, _plain),
+        ("class word", "", lambda row: row.class_likeness, _plain),
         ("faces", "", lambda row: f"{row.faces} of {row.pictures}", str),
         ("file", "least", lambda row: row.bytes, _size),
         ("training", "least", lambda row: row.seconds, _time),

@@ -129,7 +129,10 @@ def test_the_best_of_those_that_were_trained_are_marked():
     height = table._TILE + table._GAP
     marked = [int((np.abs(picture[table._HEAD + row * height:][:table._TILE].astype(int) - GOLD)
                    .max(-1) < 30).sum()) for row in range(3)]
-    assert marked[0] == 0 and marked[1] > 0 and marked[2] > 0
+    assert marked[0] == 0 and marked[1] > 0 and marked[2] > 0  # time of one, likeness of the other
+    place = table._NAME + table._CELL * 2  # copy-paste, diversity, class word
+    risks = picture[:, place:place + 3 * table._CELL].astype(int)
+    assert not (np.abs(risks - GOLD).max(-1) < 30).any()
     # Likeness, the first column, is best in the last row: the model before training does not count.
     likeness = picture[:, table._NAME:table._NAME + table._CELL].astype(int)
     gold = [(np.abs(likeness[table._HEAD + row * height:][:table._TILE] - GOLD).max(-1) < 30).any()

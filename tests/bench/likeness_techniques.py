@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,37 +23,40 @@ from likeness.nodes.training.recipes.base import Recipe, TokenSettings
 from likeness.nodes.training.recipes.whole import DreamBoothRecipe, TextualInversionRecipe
 from likeness.nodes.training.run.job import Job, Outcome
 from likeness.nodes.training.run.session import run
+from likeness.nodes.training.watch.divergence import Diverged
 from likeness_world import SAMPLING, World, monitor
 
 from launcher.demonstrator.install import SIDE
 
+logger = logging.getLogger("likeness")
 RANK = 16
 CLASS_PHOTOS = 32
 _Result = TypeVar("_Result")
+_RUN = {"batch_size": 4, "gradient_checkpointing": False, "precision": "float32"}
+_LAYERS = {"target": "all linear and convolutions", **_RUN}
+_SIZED = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, **_LAYERS}
 
 
 def our_recipe(steps: int, **fields: Any) -> Recipe:
     """What the pack trains this base with; chosen on one person who is not in the other half."""
-    settings = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, "batch_size": 4,
-                "target": "all linear and convolutions", "gradient_checkpointing": False,
-                "precision": "float32"}
-    return LoRARecipe(steps=steps, **{**settings, **fields})
+    return LoRARecipe(steps=steps, **{**_SIZED, **fields})
 
 
 def recipes(steps: int) -> dict[str, Recipe]:
     """The techniques of the table."""
-    usual = {"steps": steps, "gradient_checkpointing": False, "precision": "float32"}
-    sized = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, **usual}
     made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=float(rank))
             for rank in (4, 16, 48)}  # the narrowest layer has 48
     return made | {
-        "DoRA": DoRARecipe(**sized), "LoHa": LoHaRecipe(**sized), "LoKr": LoKrRecipe(**sized),
-        "OFT": OFTRecipe(learning_rate=2e-3, **usual),
+        "DoRA": DoRARecipe(steps=steps, **_SIZED),
+        # At 2e-3 its first step makes this base worse.
+        "LoHa": LoHaRecipe(steps=steps, **{**_SIZED, "learning_rate": 5e-4}),
+        "LoKr": LoKrRecipe(steps=steps, **_SIZED),
+        "OFT": OFTRecipe(steps=steps, learning_rate=2e-3, **_LAYERS),
         "pivotal": our_recipe(steps, tokens=TokenSettings(share=0.5)),
         "textual inversion": TextualInversionRecipe(
-            tokens=TokenSettings(vectors=4, learning_rate=5e-3), **usual),
-        "DreamBooth": DreamBoothRecipe(learning_rate=2e-4, **usual),
-        "DreamBooth, prior": DreamBoothRecipe(learning_rate=2e-4, **usual)}
+            steps=steps, tokens=TokenSettings(vectors=4, learning_rate=5e-3), **_RUN),
+        "DreamBooth": DreamBoothRecipe(steps=steps, learning_rate=2e-4, **_LAYERS),
+        "DreamBooth, prior": DreamBoothRecipe(steps=steps, learning_rate=2e-4, **_LAYERS)}
 
 
 def techniques(world: World, steps: int) -> list[Technique]:
@@ -60,8 +64,13 @@ def techniques(world: World, steps: int) -> list[Technique]:
     rows = [untrained(world)]
     for label, recipe in recipes(steps).items():
         prior = class_photos(world) if label.endswith("prior") else None
-        outcome, peak = with_peak(lambda recipe=recipe, prior=prior: train(
-            world, recipe, class_set=prior))
+        try:
+            outcome, peak = with_peak(lambda recipe=recipe, prior=prior: train(
+                world, recipe, class_set=prior))
+        except Diverged as err:  # a figure too; hours of others must not be lost
+            logger.info("%s, %s: %s", world.person.name, label, err)
+            rows.append(Technique(label, recipe.method))
+            continue
         rows.append(dataclasses.replace(measured(world, label, outcome), peak_bytes=peak))
     return rows
 
@@ -77,8 +86,9 @@ def train(world: World, recipe: Recipe, training_set: TrainingSet | None = None,
           class_set: TrainingSet | None = None) -> Outcome:
     """One run to its last step, without looks."""
     base, folder = world.base, world.folder / "runs" / world.person.name.replace(" ", "_")
+    name = recipe.method.replace(" ", "_")  # an embedding's name has no spaces
     return run(Job(base.model, training_set or world.training_set, world.subject, recipe, seed,
-                   recipe.method, folder / "loras", folder / "work", clip=base.clip, vae=base.vae,
+                   name, folder / "loras", folder / "work", clip=base.clip, vae=base.vae,
                    class_set=class_set), lambda result: None)
 
 

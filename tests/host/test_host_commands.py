@@ -106,3 +106,13 @@ def test_a_checkpoint_that_the_host_lacks_is_one_sentence(photos, capfd):
     complained = capfd.readouterr().err
     assert complained.startswith("There is no checkpoint `absent.safetensors`; the host has ")
     assert complained.count("\n") == 1
+
+
+def test_photos_of_three_people_end_the_demo_in_one_sentence(assets, tmp_path, capfd):
+    for name in ("astronaut", "biden", "obama"):
+        (tmp_path / f"{name}.jpg").write_bytes((assets / f"{name}.jpg").read_bytes())
+    assert main(["demo", "--comfyui", str(COMFYUI), "--python", sys.executable, "--photos",
+                 str(tmp_path)]) == 1
+    complained = capfd.readouterr().err.strip()
+    assert complained.startswith("`Subject` failed: The photos show 3 different people")
+    assert "Traceback" not in complained and complained.count("\n") == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...errors import LikenessError
 from ...sockets import Photo, PhotoSet, Verdict
+from ..curate.people import nobody_stands_out
 from ..subject.subject import SubjectSettings
 from .caption import SUBJECT_WAYS, captions, with_own_light, with_subject
 from .check import Finding, check, without_traits
@@ -66,6 +67,9 @@ def chosen_photos(photos: PhotoSet, include_unsure: bool) -> tuple[Photo, ...]:
     if any(photo.verdict is None for photo in photos.photos):
         raise LikenessError("These photos have no verdicts yet; connect the output of Curate "
                             "Photos instead of Load Photos.")
+    different = nobody_stands_out(photos.photos)
+    if different:
+        raise LikenessError(different)
     unsure = sum(photo.verdict is Verdict.UNSURE for photo in photos.photos)
     hint = f"set `include_unsure` to use {unsure}, or " if unsure and not include_unsure else ""
     raise LikenessError(f"None of {len(photos.photos)} photos is kept; {hint}look at the reasons "

@@ -12,6 +12,7 @@ from ...errors import LikenessError
 from ...quality.expression import EXPRESSIONS, expression_of
 from ...quality.scene import SAME_SCENE
 from ...sockets import Photo, PhotoSet, Verdict
+from ..curate.people import nobody_stands_out
 from .variety import effective_number, face_height, score_of, traits_of
 
 FEW, MANY = 7, 25  # photos: fewer teach little, more teach what is already known
@@ -168,6 +169,9 @@ def nothing_usable(photos: PhotoSet) -> str:
                   and not blinks(photo) or _left_in_doubt(photo) for photo in photos.photos)
     count = len(photos.photos)
     which = "The only photo cannot" if count == 1 else f"None of the {count} photos can"
+    different = nobody_stands_out(photos.photos)
+    if different:
+        return f"{which} be used: {different[0].lower()}{different[1:]}"
     hint = f"set `include_unsure` to use {doubted}, or " if doubted else ""
     return f"{which} be used; {hint}look at the curation's reasons."
 

@@ -92,6 +92,12 @@ def identity_sentence(people: People) -> str:
     return f"{count}, {'; '.join(said)}."
 
 
+def nobody_stands_out(photos: Sequence[Photo]) -> str:
+    """Say that judged photos are of different people, none in a majority; empty otherwise."""
+    people = people_of(photos)
+    return "" if people.stands_out or len(people.groups) < 2 else identity_sentence(people)
+
+
 def comparison_sentences(photos: Sequence[Photo], people: People) -> list[str]:
     """Why nobody can tell who is on these photos; empty where it can be told."""
     readable = [photo for photo in photos if all(reason.rule != "unreadable"

@@ -17,6 +17,7 @@ from ...faces.recognise.backends import BOTH, parts_of
 from ...faces.recognise.embed import embed_photo, leave_one_out, split_parts
 from ...sockets import Photo, PhotoSet, Subject, Verdict
 from ..curate.curate import count_rules
+from ..curate.people import nobody_stands_out
 from ..curate.sheet import BLUE, GREEN, Card, draw_sheet
 
 _ADVICE = {
@@ -110,6 +111,10 @@ def usable_photos(photos: PhotoSet, include_unsure: bool) -> tuple[Photo, ...]:
                    if photo.verdict in wanted and photo.face is not None)
     if len(usable) >= 2:
         return usable
+    different = nobody_stands_out(photos.photos)
+    if different:
+        raise LikenessError(f"{different} A subject needs at least 2 photos of one (one to train "
+                            "on, one to compare with).")
     total = len(photos.photos)
     counts = count_rules(photos)
     ruled = ", ".join(f"{rule} {count}" for rule, count in counts.items()) or "nothing"

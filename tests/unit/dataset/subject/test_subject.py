@@ -6,6 +6,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+from likeness.nodes.dataset.caption.describe import chosen_photos
+from likeness.nodes.dataset.coach.coverage import nothing_usable
 from likeness.nodes.dataset.curate.curate import curate
 from likeness.nodes.dataset.subject import subject as subjects
 from likeness.nodes.dataset.subject.subject import SubjectSettings, make_subject, split
@@ -146,3 +148,20 @@ def test_names_of_any_script_are_welcome():
 def test_a_name_with_spaces_becomes_one_folder():
     subject = Subject("Ana Maria", "ohwx", "woman", (), (), {}, {}, np.zeros((478, 3)))
     assert subject.folder_name == "Ana_Maria"
+
+
+def test_photos_of_different_people_are_told_by_name_and_none_is_offered(
+        assets, tmp_path, load_folder):
+    for name in ("astronaut", "biden", "obama"):
+        (tmp_path / f"{name}.jpg").write_bytes((assets / f"{name}.jpg").read_bytes())
+    mixed = curate(load_folder(tmp_path), Rules(), lambda done: None)
+    who = "3 different people, none in a majority: astronaut.jpg; biden.jpg; obama.jpg"
+    with pytest.raises(LikenessError, match=who) as subject:
+        make_subject(mixed, SETTINGS, lambda done: None)
+    with pytest.raises(LikenessError, match=who) as caption:
+        chosen_photos(mixed, include_unsure=False)
+    said = (str(subject.value), str(caption.value), nothing_usable(mixed))
+    assert who in said[2]
+    # Teaching three people as one is no way out.
+    assert all("Load photos of one person" in text and "include_unsure" not in text
+               for text in said)

@@ -7,27 +7,36 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import comfy.sd
+import comfy.utils
 import torch
 from likeness.nodes.faces.recognise.backends import BOTH
 from likeness.nodes.media.images import to_image
 from likeness.nodes.restore.guard import make_judge
 from likeness.nodes.restore.pipeline import Settings, restore_images
+from likeness.nodes.scoring.score.score import yardstick
+from likeness.nodes.scoring.sweep.figures import Judge as SweepJudge
+from likeness.nodes.scoring.sweep.figures import conclude
+from likeness.nodes.scoring.sweep.sweep import Column, make_grid
 from likeness.nodes.training.recipes.base import Recipe
-from likeness.nodes.training.watch.monitor import Look
-from likeness_contenders import JUDGES, ours
+from likeness.nodes.training.watch.monitor import Look, look
+from likeness_contenders import JUDGES, Curve, ours
 from likeness_people import near_identical
 from likeness_techniques import class_photos, measured, our_recipe, train
-from likeness_world import World, world
+from likeness_world import PROMPTS, TRIGGER, World, monitor, world
 from torch.nn import functional
 
+from launcher.demonstrator.install import SIDE
+
 COUNTS = (3, 5, 8)  # photos
+STRENGTHS, SEEDS = (0.0, 0.5, 0.75, 1.0, 1.25, 1.5), 2
 
 
 def ablations(known: World, steps: int) -> dict[str, Mapping[str, Any]]:
     """Every question on one person, by name."""
     asked: dict[str, Callable[[World, int], Mapping[str, Any]]] = {
         "recipe": choices, "photos": counts, "variety": variety, "stop": stopping,
-        "prompts and guard": drawn}
+        "prompts and guard": drawn, "strength": strengths}
     return {name: ask(known, steps) for name, ask in asked.items()}
 
 
@@ -70,7 +79,7 @@ def variety(known: World, steps: int) -> dict[str, Any]:
 
 def stopping(known: World, steps: int) -> dict[str, Any]:
     """A run that is far too long: the state that one judge chooses, by the other, and the last."""
-    curve = ours(known, our_recipe(3 * steps), max(1, steps // 4), name="long")
+    curve = _long(known, steps)
     found = {}
     for chooser, told in (JUDGES, JUDGES[::-1]):
         kept, last = curve.best(chooser), curve.points[-1]
@@ -81,19 +90,47 @@ def stopping(known: World, steps: int) -> dict[str, Any]:
     return found
 
 
+def _long(known: World, steps: int) -> Curve:
+    """A run that is far too long; made once."""
+    return ours(known, our_recipe(3 * steps), max(1, steps // 4), name="long")
+
+
+def strengths(known: World, steps: int) -> dict[str, Any]:
+    """What more of the LoRA gives and costs, and what the sweep says of it."""
+    lora = comfy.utils.load_torch_file(str(_long(known, steps).outcome.files["lora"]))
+    grid = make_grid([Column(f"{value:g}", value, f"{value:g}") for value in STRENGTHS], PROMPTS,
+                     TRIGGER, known.subject, 1, SEEDS, 1000, True)
+    pictures = []
+    for column in grid.columns:
+        model, _ = comfy.sd.load_lora_for_models(known.base.model, None, lora, column.strength, 0.0)
+        for prompt in PROMPTS:
+            asked = dataclasses.replace(monitor(), prompts=(prompt,), pictures=SEEDS)
+            seen = look(model, known.base.clip, known.base.vae, known.subject, asked, 0,
+                        known.judge, (SIDE, SIDE))
+            pictures += [shot.pixels for shot in seen.shots]
+    judge = SweepJudge(yardstick(known.subject, BOTH))
+    told = conclude(grid, [judge.figures(pixels) for pixels in pictures], pictures,
+                    judge.measure.calibration)
+    return {"best": told.choice.best, "is a knee": int(told.choice.knee), "says": told.choice.text,
+            "likeness by strength": {f"{point.strength:g}": point.likeness
+                                     for point in told.points},
+            "variety by strength": {f"{point.strength:g}": point.flexibility
+                                    for point in told.points}}
+
+
 def drawn(known: World, steps: int) -> dict[str, Any]:
     """Likeness by prompt, and what a harmful restorer does to it with the guard and without."""
     outcome = train(known, our_recipe(steps))
-    look = known.look(outcome.model, steps)
-    return {"by prompt": by_prompt(look), "restored": _restored(known, look)}
+    seen = known.look(outcome.model, steps)
+    return {"by prompt": by_prompt(seen), "restored": _restored(known, seen)}
 
 
-def by_prompt(look: Look) -> dict[str, float | None]:
+def by_prompt(seen: Look) -> dict[str, float | None]:
     """The median likeness of each prompt's pictures; None: none could be scored."""
-    found: dict[str, list[float]] = {shot.prompt: [] for shot in look.shots}
-    for shot in look.shots:
+    found: dict[str, list[float]] = {prompt: [] for prompt in PROMPTS}
+    for place, shot in enumerate(seen.shots):  # the prompts take turns
         if shot.likeness is not None:
-            found[shot.prompt].append(shot.likeness)
+            found[PROMPTS[place % len(PROMPTS)]].append(shot.likeness)
     return {prompt: statistics.median(values) if values else None
             for prompt, values in found.items()}
 
@@ -107,10 +144,10 @@ def harmful(chip: torch.Tensor) -> torch.Tensor:
     return functional.pad(narrow, (left, width - narrow.shape[-1] - left, 0, 0), "replicate")
 
 
-def _restored(known: World, look: Look) -> dict[str, float | None]:
+def _restored(known: World, seen: Look) -> dict[str, float | None]:
     judge = make_judge(known.subject, BOTH)
-    pictures = torch.cat([to_image(shot.pixels) for shot in look.shots if shot.likeness])
-    found: dict[str, float | None] = {"before": look.likeness}
+    pictures = torch.cat([to_image(shot.pixels) for shot in seen.shots if shot.likeness])
+    found: dict[str, float | None] = {"before": seen.likeness}
     for name, guard in (("guard off", False), ("guard on", True)):
         _, entries = restore_images(pictures, harmful, judge, Settings(strength=1.0, guard=guard))
         after = [face["likeness_after"] for entry in entries for face in entry["faces"]

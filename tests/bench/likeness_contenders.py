@@ -1,7 +1,8 @@
 """Who learns a person in the likeness bench: this pack, core's node, and diffusers with peft.
 
-Each gives its curve: training seconds of one thread and what both recognisers say of sixteen
-headshots after so many steps. Drawing and judging are not counted.
+Each gives its curve: processor seconds of its whole run (one thread) and what both recognisers
+say of sixteen headshots after so many steps. Drawing and judging are not counted, nor is making
+diffusers' network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,26 @@ from references import make_reference
 JUDGES = ("dlib", "mobilefacenet")
 # The attention and feed-forward layers, which the pack's preset trains too, by diffusers' names.
 _TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
+
+
+class Clock:
+    """Processor seconds of this process, of what is counted alone.
+
+    Attributes:
+        spent: so far.
+    """
+
+    def __init__(self) -> None:
+        self.spent, self._since = 0.0, time.process_time()
+
+    def count(self) -> None:
+        """Count what was done since the last call of this or of `forget`."""
+        self.spent += time.process_time() - self._since
+        self.forget()
+
+    def forget(self) -> None:
+        """Leave out what was done since."""
+        self._since = time.process_time()
 
 
 @dataclass(frozen=True)
@@ -64,16 +85,17 @@ class Curve:
 def ours(world: World, recipe: Recipe, every: int, seed: int = 0, name: str = "ours",
          **job: Any) -> Curve:
     """Train with this pack's own run."""
-    spent, points = [0.0], []
+    clock, points = Clock(), []
 
-    def on_step(result: Any) -> None:
-        spent[0] += result.seconds
+    def on_look(seen: Look) -> None:
+        points.append(point(seen.step, clock.spent, seen))
+        clock.forget()
 
     folder = world.folder / "runs" / world.person.name.replace(" ", "_")
     outcome = run(Job(world.base.model, world.training_set, world.subject, recipe, seed, name,
                       folder / "loras", folder / "work", clip=world.base.clip, vae=world.base.vae,
                       monitor=monitor(every), **job),
-                  on_step, lambda seen: points.append(point(seen.step, spent[0], seen)))
+                  lambda result: clock.count(), on_look)
     return Curve(tuple(points), outcome)
 
 
@@ -81,11 +103,11 @@ def core(world: World, lengths: Sequence[int], rank: int, rate: float, batch: in
     """Train with core's node, anew for each number of steps, which it does not tell in between."""
     points = []
     for steps in lengths:
-        started = time.thread_time()
+        clock = Clock()
         lora = _core_lora(world, steps, rank, rate, batch)
-        seconds = time.thread_time() - started
+        clock.count()
         patched, _ = comfy.sd.load_lora_for_models(world.base.model, None, lora, 1.0, 0.0)
-        points.append(point(steps, seconds, world.look(patched, steps)))
+        points.append(point(steps, clock.spent, world.look(patched, steps)))
     return Curve(tuple(points))
 
 
@@ -173,13 +195,14 @@ class PeftLoop:
 
 def peft(world: World, lengths: Sequence[int], rank: int, rate: float, batch: int = 1) -> Curve:
     """Train the plain loop and look where the others are looked at."""
-    loop, points, spent, done = PeftLoop(world, rank, rate, batch), [], 0.0, 0
+    loop, points, done = PeftLoop(world, rank, rate, batch), [], 0
+    clock = Clock()
     for steps in lengths:
-        started = time.thread_time()
+        clock.forget()
         loop.train(steps - done)
-        spent += time.thread_time() - started
+        clock.count()
         done = steps
-        points.append(point(steps, spent, world.look(loop.model(), steps)))
+        points.append(point(steps, clock.spent, world.look(loop.model(), steps)))
     return Curve(tuple(points))
 
 

@@ -30,7 +30,7 @@ TRIGGER = "ohwx"
 PICTURES = 16  # of each look
 PROMPTS = ("photo of {subject}, close-up", "photo of {subject}, smiling, dark suit",
            "photo of {subject}, blue background", "headshot of {subject}, neutral expression")
-SAMPLING = Sampling(steps=20, cfg=2.5, sampler="dpmpp_2m", scheduler="karras")
+SAMPLING = Sampling(steps=14, cfg=2.5, sampler="dpmpp_2m", scheduler="karras")
 
 
 class Base:

@@ -52,7 +52,7 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
     """Measure; write the JSON where told, anew after each person; return it."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        _ready(place, quick)
+        _find_modules()
         from likeness_people import people
 
         everybody = people(photos or ROOT / "tests" / "assets", pairs, place, _nouns(pairs))
@@ -77,10 +77,15 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
     return result
 
 
-def _ready(folder: Path, quick: bool) -> None:
-    """Make the pack and the host importable in this process."""
+def _find_modules() -> None:
+    """Make the pack, the host and the demonstrator's scripts importable."""
     _make_importable()
     sys.path.append(str(ROOT / "tests" / "demonstrator"))
+
+
+def _ready(folder: Path, quick: bool) -> None:
+    """Prepare a process that measures people."""
+    _find_modules()
     import folder_paths
     import likeness_world
     import torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from captions import name_of
 from prepare import CANVAS, MARGIN, SIDE
 
 _SCALE, _TURN, _SHIFT = 0.08, 4.0, 6.0  # share, degrees, pixels
@@ -38,10 +40,13 @@ def read(work: Path) -> tuple[Pictures, Pictures, Pictures]:
     free, held = (np.flatnonzero(stored["frontal"] & rows) for rows in
                   (~stored["held_out"], stored["held_out"]))
     blended = np.load(work / "morphs.npz")
+    # A name is one person's: a morph has none.
     between = tuple({**labels[one], "age": (labels[one]["age"] + labels[other]["age"]) // 2}
                     for one, other in blended["parents"])
     morphs = Pictures(np.load(work / "morphs.npy", mmap_mode="r"), blended["points"], between)
-    return chosen(free), morphs, chosen(held)
+    named = tuple({**label, "name": name_of(str(stored["names"][row]))}
+                  for row, label in zip(free, chosen(free).labels, strict=True))
+    return dataclasses.replace(chosen(free), labels=named), morphs, chosen(held)
 
 
 def plain(pictures: Pictures, row: int) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from likeness.nodes.training.recipes.base import Recipe
 from likeness.nodes.training.watch.monitor import Look, look
 from likeness_contenders import JUDGES, Curve, ours
 from likeness_people import near_identical
-from likeness_techniques import class_photos, measured, our_recipe, train
+from likeness_techniques import WORD, class_photos, measured, our_recipe, train
 from likeness_world import PROMPTS, TRIGGER, World, monitor, world
 from torch.nn import functional
 
@@ -45,11 +45,15 @@ def choices(known: World, steps: int) -> dict[str, Any]:
     changed: dict[str, Recipe] = {
         "as it is": our_recipe(steps),
         "face weighs no more": our_recipe(steps, background=1.0),
+        "half the rate": our_recipe(steps, learning_rate=1.5e-3),
         "no min-SNR": our_recipe(steps, min_snr=0.0),
         "attention alone": our_recipe(steps, target="attention and feed-forward"),
         "batch of 1": our_recipe(steps, batch_size=1),
         "identity loss": our_recipe(steps, identity_weight=0.1),
+        "a word of its own": our_recipe(steps, tokens=WORD),
         "class word kept": our_recipe(steps, class_word_weight=1.0),
+        "class word kept, a word of its own": our_recipe(steps, tokens=WORD,
+                                                         class_word_weight=1.0),
         "prior": our_recipe(steps)}
     return {label: _told(known, label, recipe, class_set=class_photos(known)
                          if label == "prior" else None)

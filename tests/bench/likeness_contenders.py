@@ -7,6 +7,7 @@ diffusers' network.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ import torch
 from likeness.nodes.training.recipes.base import Recipe
 from likeness.nodes.training.run.job import Job, Outcome
 from likeness.nodes.training.run.session import run
+from likeness.nodes.training.watch.divergence import Diverged
 from likeness.nodes.training.watch.monitor import Look
 from likeness_world import World, monitor
 from references import make_reference
 
+logger = logging.getLogger("likeness")
 JUDGES = ("dlib", "mobilefacenet")
 # The attention and feed-forward layers, which the pack's preset trains too, by diffusers' names.
 _TARGETS = ("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2")
@@ -83,8 +86,12 @@ class Curve:
 
 
 def ours(world: World, recipe: Recipe, every: int, seed: int = 0, name: str = "ours",
-         **job: Any) -> Curve:
-    """Train with this pack's own run."""
+         **fields: Any) -> Curve:
+    """Train with this pack's own run, until it ends or would do harm.
+
+    Args:
+        fields: of the job, beside those that are every run's.
+    """
     clock, points = Clock(), []
 
     def on_look(seen: Look) -> None:
@@ -92,10 +99,14 @@ def ours(world: World, recipe: Recipe, every: int, seed: int = 0, name: str = "o
         clock.forget()
 
     folder = world.folder / "runs" / world.person.name.replace(" ", "_")
-    outcome = run(Job(world.base.model, world.training_set, world.subject, recipe, seed, name,
-                      folder / "loras", folder / "work", clip=world.base.clip, vae=world.base.vae,
-                      monitor=monitor(every), **job),
-                  lambda result: clock.count(), on_look)
+    job = Job(world.base.model, world.training_set, world.subject, recipe, seed, name,
+              folder / "loras", folder / "work", clip=world.base.clip, vae=world.base.vae,
+              monitor=monitor(every), **fields)
+    try:
+        outcome = run(job, lambda result: clock.count(), on_look)
+    except Diverged as err:
+        logger.info("%s, %s: %s", world.person.name, name, err)
+        outcome = None
     return Curve(tuple(points), outcome)
 
 
@@ -141,7 +152,8 @@ class PeftLoop:
         from peft import LoraConfig
 
         self.world, self.batch = world, batch
-        host = world.base.model.model.diffusion_model
+        # The base's own modules may hold the patches of what was drawn last.
+        host = world.base.fresh_model().model.diffusion_model
         config = dict(world.base.model.model.model_config.unet_config)
         self.reference = make_reference("sd15", config, host.state_dict(), _twin(config))
         self.network = self.reference.network.requires_grad_(False)

@@ -35,16 +35,19 @@ _Result = TypeVar("_Result")
 _RUN = {"batch_size": 4, "gradient_checkpointing": False, "precision": "float32"}
 _LAYERS = {"target": "all linear and convolutions", **_RUN}
 _SIZED = {"rank": RANK, "alpha": float(RANK), "learning_rate": 2e-3, **_LAYERS}
+_OURS = {"rank": RANK, "alpha": 2.0 * RANK, "learning_rate": 3e-3, "schedule": "cosine", **_LAYERS}
+# A word of its own, from the first step to the last; a plain one this base looks past.
+WORD = TokenSettings(vectors=2, learning_rate=2e-2, share=1.0)
 
 
 def our_recipe(steps: int, **fields: Any) -> Recipe:
     """What the pack trains this base with; chosen on one person who is not in the other half."""
-    return LoRARecipe(steps=steps, **{**_SIZED, **fields})
+    return LoRARecipe(steps=steps, **{**_OURS, **fields})
 
 
 def recipes(steps: int) -> dict[str, Recipe]:
     """The techniques of the table."""
-    made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=float(rank))
+    made = {f"LoRA {rank}": our_recipe(steps, rank=rank, alpha=2.0 * rank)
             for rank in (4, 16, 48)}  # the narrowest layer has 48
     return made | {
         "DoRA": DoRARecipe(steps=steps, **_SIZED),
@@ -52,7 +55,7 @@ def recipes(steps: int) -> dict[str, Recipe]:
         "LoHa": LoHaRecipe(steps=steps, **{**_SIZED, "learning_rate": 5e-4}),
         "LoKr": LoKrRecipe(steps=steps, **_SIZED),
         "OFT": OFTRecipe(steps=steps, learning_rate=2e-3, **_LAYERS),
-        "pivotal": our_recipe(steps, tokens=TokenSettings(share=0.5)),
+        "pivotal": our_recipe(steps, tokens=WORD),
         "textual inversion": TextualInversionRecipe(
             steps=steps, tokens=TokenSettings(vectors=4, learning_rate=5e-3), **_RUN),
         "DreamBooth": DreamBoothRecipe(steps=steps, learning_rate=2e-4, **_LAYERS),

@@ -14,7 +14,7 @@ from .hosts import server
 from .hosts.attach import ready_host
 from .hosts.host import ROOT, Host
 from .problems import Problem
-from .queue import LOG, Request, run_queue
+from .queue import LOG, Request, run_fetch, run_queue
 
 DEFAULT_PORT = 8188
 _PROCESSES = ("-n", "2", "--dist", "loadscope")  # tests/conftest.py says which go together
@@ -55,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
                        help="fetch the results there; of folders, the photo sets that were saved "
                             "by a server on this machine")
     queue.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
+    queue.add_argument("--json", type=Path, metavar="FILE", help="also write what came of it there")
+    queue.add_argument("--wait", action=argparse.BooleanOptionalAction, default=True,
+                       help="--no-wait queues it on --server, prints its id and ends")
+    fetch = command("fetch", help="what a workflow of `queue --no-wait` has made")
+    fetch.add_argument("prompt", metavar="ID", help="as `queue --no-wait` printed it")
+    fetch.add_argument("--server", metavar="URL", required=True, help="where it was queued")
+    fetch.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
+    fetch.add_argument("--json", type=Path, metavar="FILE", help="also write what came of it there")
     command("test", where, wheels, help="run the tests; further arguments go to pytest")
     bench = command("bench", where, wheels,
                     help="run a measurement; further arguments go to it")
@@ -64,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, the tests' own, or 1 after one sentence on stderr."""
+    """Run one command; gives the exit code.
+
+    0: done. 2: unknown options. After one sentence on stderr: 3 the server refused the workflow,
+    4 a node failed, 5 it was cancelled, 6 the server went away, 7 a workflow has not ended,
+    130 Ctrl-C, 1 anything else. `test` and `bench` give their own.
+    """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command not in ("test", "bench"):
@@ -73,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options, rest)
     except Problem as problem:
         complain(str(problem))
+        return problem.code
     except KeyboardInterrupt:
         complain("Stopped.")
-    return 1
+        return 130
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -92,7 +106,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             _serve(_host(options), options.port)
         case "queue":
             run_queue(Request(options.workflow, options.settings, options.photos, options.out,
-                              options.server, options.comfyui, options.python))
+                              options.server, options.comfyui, options.python, options.json,
+                              options.wait))
+        case "fetch":
+            run_fetch(options.server, options.prompt, options.out, options.json)
         case "test":
             return _test(_host(options, tests=True), rest)
         case "bench":

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 
 class Problem(Exception):
-    """Something the user can mend; `run.py` prints its text and exits with code 1."""
+    """Something the user can mend; `run.py` prints its text and exits with `code`."""
+
+    code = 1

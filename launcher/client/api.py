@@ -1,37 +1,26 @@
-"""Talks to a ComfyUI server: uploads, the queue, progress, history, files, and errors in words."""
+"""Talks to a ComfyUI server: uploads, the queue, history, files, and errors in words."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import mimetypes
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..problems import Problem
-from .refusals import (
-    FailedPrompt,
-    InterruptedPrompt,
-    Prompt,
-    RejectedPrompt,
-    failure_sentence,
-    rejection_sentence,
-)
+from .refusals import Prompt, RejectedPrompt, Unreachable, rejection_sentence
 from .websocket import WebSocket
 from .writing import write_whole
 
-Event = dict[str, Any]  # {"type": ..., "data": {...}} as the server sends it
-
 # A proxy for the internet must not swallow requests to this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-_QUIET_SECONDS = 2.0  # after this long without a message, ask the history instead
 
 
 class FileNotGiven(Problem):
@@ -45,31 +34,6 @@ class FileReference:
     filename: str
     subfolder: str = ""
     type: str = "output"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished prompt."""
-
-    prompt_id: str
-    outputs: Mapping[str, Mapping[str, Any]]  # node id -> what its `ui` held
-    seconds: float
-    executed: frozenset[str] = field(default_factory=frozenset)  # ids that ran, not cached
-
-    def files(self, node_id: str | None = None, kind: str = "output") -> tuple[FileReference, ...]:
-        """Every file that the nodes (or one of them) report, of one of the server's folders."""
-        found = []
-        for node, output in self.outputs.items():
-            if node_id in (None, node):
-                for items in output.values():
-                    found += [FileReference(item["filename"], item.get("subfolder", ""), kind)
-                              for item in items if isinstance(item, dict)
-                              and item.get("type") == kind and "filename" in item]
-        return tuple(dict.fromkeys(found))
-
-    def text(self, node_id: str) -> str:
-        """What a node shows as text."""
-        return "\n".join(str(line) for line in self.outputs.get(node_id, {}).get("text", ()))
 
 
 def server_address(text: str) -> str:
@@ -113,8 +77,24 @@ class Client:
             raise
         except (OSError, http.client.HTTPException) as err:
             reason = getattr(err, "reason", None) or err
-            raise Problem(f"No ComfyUI server answers on {self.url} ({reason}); start one with "
-                          "`python run.py serve` or give its address with --server.") from err
+            raise self._no_answer(reason) from err
+
+    def _no_answer(self, reason: object) -> Unreachable:
+        return Unreachable(f"No ComfyUI server answers on {self.url} ({reason}); start one with "
+                           "`python run.py serve` or give its address with --server.")
+
+    def listen(self) -> WebSocket:
+        """A connection over which the server tells of this client's prompts.
+
+        Raises:
+            Unreachable: nobody answers.
+        """
+        scheme, _, rest = self.url.partition("://")
+        try:
+            return WebSocket(f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws"
+                             f"?clientId={self.id}")
+        except OSError as err:
+            raise self._no_answer(err) from err
 
     def get(self, path: str, **query: str) -> Any:
         """GET a path and decode its JSON."""
@@ -197,15 +177,19 @@ class Client:
                                f"{err.reason}); look in its {file.type} folder.") from err
         return write_whole(target, data)
 
-    def queue(self, prompt: Prompt) -> str:
+    def queue(self, prompt: Prompt, prompt_id: str = "") -> str:
         """Put a prompt into the queue and return its id.
+
+        Args:
+            prompt_id: what it shall be called; empty: a new one.
 
         Raises:
             RejectedPrompt: the server found a mistake in it, also when it would run the rest.
+            Unreachable: nobody answers; it may have been queued.
         """
         try:
             answer = self.post("/prompt", {"prompt": prompt, "client_id": self.id,
-                                           "prompt_id": str(uuid.uuid4())})
+                                           "prompt_id": prompt_id or str(uuid.uuid4())})
         except urllib.error.HTTPError as err:
             refusal = _json_or_empty(err.read())
             raise RejectedPrompt(rejection_sentence(prompt, refusal), refusal) from err
@@ -223,64 +207,11 @@ class Client:
         """What the server remembers of a finished prompt; None while it has not ended."""
         return self.get(f"/history/{prompt_id}").get(prompt_id)
 
-    def run(self, prompt: Prompt, on_event: Callable[[Event], None] | None = None,
-            timeout: float | None = None) -> Run:
-        """Queue a prompt and wait until it has ended.
-
-        Args:
-            on_event: told each event about this prompt, from this thread.
-            timeout: seconds after which the prompt is cancelled; None waits for ever.
-
-        Raises:
-            RejectedPrompt, FailedPrompt, InterruptedPrompt: it did not run to its end.
-            Problem: the time was up, or the server went away.
-        """
-        scheme, _, rest = self.url.partition("://")
-        try:
-            socket = WebSocket(f"{'wss' if scheme == 'https' else 'ws'}://{rest}/ws"
-                               f"?clientId={self.id}")
-        except OSError as err:
-            raise Problem(f"No ComfyUI server answers on {self.url} ({err}); start one with "
-                          "`python run.py serve` or give its address with --server.") from err
-        start = time.monotonic()
-        deadline = None if timeout is None else start + timeout
-        try:
-            prompt_id = self.queue(prompt)
-            try:
-                record = self._wait(socket, prompt_id, on_event, deadline)
-            except BaseException as err:
-                if not isinstance(err, ConnectionError):
-                    self.interrupt(prompt_id)
-                raise
-        except ConnectionError as err:
-            raise Problem(f"The ComfyUI server on {self.url} went away while the workflow ran; "
-                          "its log says why.") from err
-        finally:
-            socket.close()
-        return _finished(prompt, prompt_id, record, time.monotonic() - start)
-
-    def _wait(self, socket: WebSocket, prompt_id: str, on_event: Callable[[Event], None] | None,
-              deadline: float | None) -> dict[str, Any]:
-        while deadline is None or time.monotonic() < deadline:
-            try:
-                message = socket.receive(_QUIET_SECONDS)
-            except TimeoutError:
-                message = ""  # perhaps the last message was missed
-            if isinstance(message, bytes):
-                continue  # a preview picture
-            if message:
-                event = json.loads(message)
-                data = event.get("data") or {}
-                if data.get("prompt_id") != prompt_id:
-                    continue
-                if on_event is not None:
-                    on_event(event)
-                if event["type"] != "executing" or data.get("node") is not None:
-                    continue
-            record = self.history(prompt_id)
-            if record is not None:
-                return record
-        raise Problem("The workflow did not end in the time it was given; it has been cancelled.")
+    def is_queued(self, prompt_id: str) -> bool:
+        """Whether a prompt runs or waits."""
+        queue = self.get("/queue")
+        return any(entry[1] == prompt_id for part in ("queue_running", "queue_pending")
+                   for entry in queue.get(part, ()))
 
 
 def _json_or_empty(data: bytes) -> dict[str, Any]:
@@ -289,16 +220,3 @@ def _json_or_empty(data: bytes) -> dict[str, Any]:
     except ValueError:
         return {"error": {"message": data.decode(errors="replace")[:200]}}
     return answer if isinstance(answer, dict) else {}
-
-
-def _finished(prompt: Prompt, prompt_id: str, record: Mapping[str, Any], seconds: float) -> Run:
-    messages = record.get("status", {}).get("messages", [])
-    cached: set[str] = set()
-    for kind, data in messages:
-        if kind == "execution_error":
-            raise FailedPrompt(failure_sentence(prompt, data), data)
-        if kind == "execution_interrupted":
-            raise InterruptedPrompt("The workflow was cancelled before it ended.")
-        if kind == "execution_cached":
-            cached.update(data.get("nodes", ()))
-    return Run(prompt_id, record.get("outputs", {}), seconds, frozenset(set(prompt) - cached))

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TextIO
 
-from .api import Event
 from .refusals import Prompt, node_title
+from .runs import Event
 
 _BAR = 24  # characters
 _QUIET_SECONDS = 10.0  # between plain lines of one node

@@ -10,8 +10,22 @@ from ..problems import Problem
 Prompt = dict[str, dict[str, Any]]  # node id -> {class_type, inputs, _meta}
 
 
+class Unreachable(Problem):
+    """Nobody answers at the server's address."""
+
+    code = 6
+
+
+class Forgotten(Problem):
+    """The server no longer knows a prompt that it had queued."""
+
+    code = 6
+
+
 class RejectedPrompt(Problem):
     """The server refused to queue a prompt; `answer` is its JSON."""
+
+    code = 3
 
     def __init__(self, text: str, answer: Mapping[str, Any]) -> None:
         super().__init__(text)
@@ -20,6 +34,8 @@ class RejectedPrompt(Problem):
 
 class FailedPrompt(Problem):
     """A node raised while the prompt ran; `details` is the server's execution_error."""
+
+    code = 4
 
     def __init__(self, text: str, details: Mapping[str, Any]) -> None:
         super().__init__(text)
@@ -33,6 +49,8 @@ class FailedPrompt(Problem):
 
 class InterruptedPrompt(Problem):
     """Somebody cancelled the prompt."""
+
+    code = 5
 
 
 def node_title(prompt: Prompt, node_id: str) -> str:

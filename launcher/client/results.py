@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..problems import Problem
-from .api import Client, FileNotGiven, FileReference, Run
+from .api import Client, FileNotGiven, FileReference
+from .runs import Run
 from .writing import write_whole
 
 _REPORTED = ("lora", "embedding", "report")  # under which nodes name files that are no pictures

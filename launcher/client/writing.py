@@ -28,6 +28,22 @@ def write_whole(target: Path, data: bytes) -> Path:
                       "place.") from err
 
 
+def require_file_place(file: Path, option: str) -> None:
+    """Check that a file can be written into a folder that is there.
+
+    Args:
+        option: what the user named it with, for the message.
+
+    Raises:
+        Problem: its folder is missing, or it is a folder itself.
+    """
+    if not file.absolute().parent.is_dir():
+        raise Problem(f"The folder of {file} does not exist; make it or choose another file with "
+                      f"{option}.")
+    if file.is_dir():
+        raise Problem(f"{file} is a folder; name a file in it with {option}.")
+
+
 def require_folder(folder: Path, option: str) -> None:
     """Check that a folder can hold files, or be made.
 

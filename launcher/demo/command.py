@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoints import read_family
-from ..client.api import Client, Run
+from ..client.api import Client
 from ..client.photos import list_photos, upload_photos
 from ..client.refusals import Prompt
+from ..client.runs import Run
 from ..client.workflows import with_settings
-from ..client.writing import write_whole
+from ..client.writing import require_file_place, write_whole
 from ..console import say, step
 from ..demonstrator.install import install
 from ..hosts.host import ROOT, Host
@@ -40,11 +41,8 @@ def check(request: DemoRequest) -> None:
     Raises:
         Problem: the photo folder or the place for the JSON file cannot be used.
     """
-    if request.json is not None and not request.json.absolute().parent.is_dir():
-        raise Problem(f"The folder of {request.json} does not exist; make it or choose another "
-                      "file with --json.")
-    if request.json is not None and request.json.is_dir():
-        raise Problem(f"{request.json} is a folder; name a file in it with --json.")
+    if request.json is not None:
+        require_file_place(request.json, "--json")
     if request.photos is not None:
         list_photos(request.photos)
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..client.api import Run
+from ..client.runs import Run
 from ..console import say
 
 

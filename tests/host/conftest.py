@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
-from launcher.client.api import Client, Run
+from launcher.client import runs
+from launcher.client.api import Client
 from launcher.client.refusals import Prompt
+from launcher.client.runs import Run
 from launcher.client.workflows import load_workflow, with_settings
 from launcher.demonstrator.install import FILE as DEMONSTRATOR
 from launcher.hosts import server
@@ -58,7 +60,7 @@ class RunningHost:
 
     def run(self, prompt: Prompt, on_event: Callable[[dict[str, Any]], None] | None = None) -> Run:
         """Queue a prompt and wait for its end; the client's exceptions say what went wrong."""
-        return self.client.run(prompt, on_event, timeout=RUN_SECONDS)
+        return runs.run(self.client, prompt, on_event, timeout=RUN_SECONDS)
 
     def run_workflow(self, path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
         """Run a workflow file in API format with {"Node title.input": value} set."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from launcher.client.api import Run
+from launcher.client.runs import Run
 from launcher.client.websocket import ConnectionClosed, WebSocket
 from launcher.makers.canvas import input_specs, is_widget
 

@@ -33,9 +33,9 @@ def web_server(request):
         server.shutdown()
 
 
-def said(capfd, arguments: list[str]) -> str:
+def said(capfd, arguments: list[str], code: int = 1) -> str:
     """The one sentence that a command ends with."""
-    assert main(arguments) == 1
+    assert main(arguments) == code
     out, err = capfd.readouterr()
     assert err.count("\n") == 1 and "Traceback" not in out
     return err
@@ -48,6 +48,9 @@ def said(capfd, arguments: list[str]) -> str:
     (["queue", WORKFLOW, "--server", "ftp://x"], "`ftp://x` is no address of a ComfyUI server"),
     (["queue", WORKFLOW, "--server", "x:99999"], "`x:99999` is no address of a ComfyUI server"),
     (["queue", WORKFLOW, "--server", "localhost:1"], "No ComfyUI server answers on http://local"),
+    (["queue", WORKFLOW, "--json", "nowhere/x.json"], "The folder of nowhere/x.json does not"),
+    (["queue", WORKFLOW, "--json", "."], ". is a folder; name a file in it with --json"),
+    (["fetch", "x", "--server", "localhost:1"], "No ComfyUI server answers on http://local"),
     (["demo", "--comfyui", "nowhere"], "There is no ComfyUI in"),
     (["demo", "--json", "nowhere/x.json"], "The folder of nowhere/x.json does not exist"),
     (["demo", "--json", "."], ". is a folder; name a file in it with --json"),
@@ -56,11 +59,12 @@ def said(capfd, arguments: list[str]) -> str:
     (["serve", "--port", "-1"], "-1 is no port"),
     (["bench", "nothing"], "There is no bench `nothing`"),
 ])
-def test_bad_input_is_one_sentence_on_stderr_and_exit_code_1(capfd, monkeypatch, tmp_path,
-                                                            arguments, sentence):
+def test_bad_input_is_one_sentence_on_stderr_and_an_exit_code(capfd, monkeypatch, tmp_path,
+                                                              arguments, sentence):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    assert sentence in said(capfd, arguments)
+    code = 6 if sentence.startswith("No ComfyUI server answers") else 1
+    assert sentence in said(capfd, arguments, code)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

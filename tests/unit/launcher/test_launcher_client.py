@@ -10,7 +10,8 @@ import threading
 import pytest
 
 from launcher import queue
-from launcher.client.api import Client, FileReference, Run, _finished
+from launcher.client import runs
+from launcher.client.api import Client, FileReference
 from launcher.client.photos import list_photos, require_loader
 from launcher.client.progress import Progress
 from launcher.client.refusals import (
@@ -20,6 +21,7 @@ from launcher.client.refusals import (
     rejection_sentence,
 )
 from launcher.client.results import fetch, places, reported_paths
+from launcher.client.runs import Run, finished
 from launcher.hosts.server import free_port
 from launcher.problems import Problem
 
@@ -74,12 +76,12 @@ def test_other_errors_are_named_by_their_class():
 def test_a_prompt_that_did_not_end_well_raises(kind, error):
     record = {"status": {"messages": [[kind, {"node_id": "2"}]]}, "outputs": {}}
     with pytest.raises(error):
-        _finished(PROMPT, "id", record, 1.0)
+        finished(PROMPT, "id", record, 1.0)
 
 
 def test_a_run_tells_executed_from_cached_nodes():
     record = {"status": {"messages": [["execution_cached", {"nodes": ["1"]}]]}, "outputs": {}}
-    assert _finished(PROMPT, "id", record, 1.0).executed == {"2"}
+    assert finished(PROMPT, "id", record, 1.0).executed == {"2"}
 
 
 def test_a_run_lists_each_saved_file_once_and_no_previews():
@@ -172,7 +174,7 @@ def test_a_picture_that_was_removed_since_keeps_nothing_else_and_is_told(web, tm
     fetched = fetch(Client(web), run, out)
     assert fetched.gone == ("likeness/me/a.png",)
     assert {path.name for path in fetched.files} == {"h.png", "me.safetensors"}
-    monkeypatch.setattr(queue, "run_with_progress", lambda client, prompt: run)
+    monkeypatch.setattr(queue, "run_with_progress", lambda client, prompt, patience: run)
     with pytest.raises(Problem, match="1 of the pictures are gone .*likeness/me/a.png.*removed"):
         queue._run(Client(web), queue.Request(tmp_path / "w.json", [], None, out, web), {}, {}, [],
                    [])
@@ -238,7 +240,7 @@ def test_a_photo_that_vanished_is_named(web, tmp_path):
 
 def test_a_server_that_is_not_there_is_one_sentence():
     with pytest.raises(Problem, match="No ComfyUI server answers on http://127.0.0.1"):
-        Client(f"http://127.0.0.1:{free_port()}").run(PROMPT)
+        runs.run(Client(f"http://127.0.0.1:{free_port()}"), PROMPT)
 
 
 def test_photo_folders_that_cannot_be_used_are_refused(tmp_path):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from .console import complain, say, step
 from .demo.command import DemoRequest, check, run_demo
+from .demo.prompts import WORKFLOW
 from .hosts import server
 from .hosts.attach import ready_host
 from .hosts.host import ROOT, Host
+from .people.command import PeopleRequest, run_people
 from .problems import Problem
 from .queue import LOG, Request, run_fetch, run_queue
 
@@ -63,6 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--server", metavar="URL", required=True, help="where it was queued")
     fetch.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
     fetch.add_argument("--json", type=Path, metavar="FILE", help="also write what came of it there")
+    people = command("people", where, help="run a workflow for everybody in a folder")
+    people.add_argument("folder", type=Path, metavar="DIR", help="one sub-folder of photos for "
+                        "each person; a settings.txt in it takes lines as --set does")
+    people.add_argument("--out", type=Path, metavar="DIR", required=True,
+                        help="takes a folder for each person; run again, a batch goes on there")
+    people.add_argument("--workflow", type=Path, metavar="FILE", default=WORKFLOW,
+                        help="in API format; default: selfies_to_headshots")
+    people.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
+                        dest="settings", help="for everybody; may be repeated")
+    people.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
     command("test", where, wheels, help="run the tests; further arguments go to pytest")
     bench = command("bench", where, wheels,
                     help="run a measurement; further arguments go to it")
@@ -76,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 2: unknown options. After one sentence on stderr: 3 the server refused the workflow,
     4 a node failed, 5 it was cancelled, 6 the server went away, 7 a workflow has not ended,
-    130 Ctrl-C, 1 anything else. `test` and `bench` give their own.
+    8 some people of a batch failed, 130 Ctrl-C, 1 anything else. `test` and `bench` give their own.
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
@@ -110,6 +122,10 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
                               options.wait))
         case "fetch":
             run_fetch(options.server, options.prompt, options.out, options.json)
+        case "people":
+            run_people(PeopleRequest(options.folder, options.out, options.workflow,
+                                     tuple(options.settings), options.server, options.comfyui,
+                                     options.python))
         case "test":
             return _test(_host(options, tests=True), rest)
         case "bench":

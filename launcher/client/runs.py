@@ -54,7 +54,8 @@ class Run:
 
 
 def run(client: Client, prompt: Prompt, on_event: Callable[[Event], None] | None = None,
-        timeout: float | None = None, patience: float = 0.0) -> Run:
+        timeout: float | None = None, patience: float = 0.0,
+        on_queued: Callable[[str], None] = lambda prompt_id: None) -> Run:
     """Queue a prompt and wait until it has ended.
 
     Args:
@@ -62,6 +63,7 @@ def run(client: Client, prompt: Prompt, on_event: Callable[[Event], None] | None
         timeout: seconds after which the prompt is cancelled; None waits for ever.
         patience: seconds for which the server may be out of reach; what was queued once is not
             queued again.
+        on_queued: told the prompt's id once the server has it.
 
     Raises:
         RejectedPrompt, FailedPrompt, InterruptedPrompt: it did not run to its end.
@@ -70,13 +72,33 @@ def run(client: Client, prompt: Prompt, on_event: Callable[[Event], None] | None
     """
     start = time.monotonic()
     socket = client.listen()  # before the prompt, so that nothing is missed
-    prompt_id = ""
     try:
         prompt_id = _queue(client, prompt, patience)
+    except BaseException:
+        socket.close()
+        raise
+    on_queued(prompt_id)
+    return _until_end(client, prompt, prompt_id, socket, on_event, timeout, patience, start)
+
+
+def join(client: Client, prompt: Prompt, prompt_id: str,
+         on_event: Callable[[Event], None] | None = None, patience: float = 0.0) -> Run:
+    """Wait for a prompt that was queued before.
+
+    Raises: as `run` does, of what can happen after queuing.
+    """
+    return _until_end(client, prompt, prompt_id, client.listen(), on_event, None, patience,
+                      time.monotonic())
+
+
+def _until_end(client: Client, prompt: Prompt, prompt_id: str, socket: WebSocket,
+               on_event: Callable[[Event], None] | None, timeout: float | None, patience: float,
+               start: float) -> Run:
+    try:
         record = _Wait(client, prompt_id, on_event, patience,
                        None if timeout is None else start + timeout).until_end(socket)
     except BaseException as err:
-        if prompt_id and not isinstance(err, Unreachable | Forgotten):
+        if not isinstance(err, Unreachable | Forgotten):
             client.interrupt(prompt_id)
         raise
     return finished(prompt, prompt_id, record, time.monotonic() - start)

@@ -14,6 +14,7 @@ from .demo.prompts import WORKFLOW
 from .hosts import server
 from .hosts.attach import ready_host
 from .hosts.host import ROOT, Host
+from .inputs import run_inputs
 from .people.command import PeopleRequest, run_people
 from .problems import Problem
 from .queue import LOG, Request, run_fetch, run_queue
@@ -65,6 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--server", metavar="URL", required=True, help="where it was queued")
     fetch.add_argument("--out", type=Path, metavar="DIR", help="fetch the results there")
     fetch.add_argument("--json", type=Path, metavar="FILE", help="also write what came of it there")
+    inputs = command("inputs", help="what a workflow file takes")
+    inputs.add_argument("workflow", type=Path, metavar="WORKFLOW.json", help="in API format")
+    inputs.add_argument("--server", metavar="URL", help="a running ComfyUI, which knows ranges, "
+                        "choices and words")
+    inputs.add_argument("--json", type=Path, metavar="FILE", help="also write a JSON Schema there")
     people = command("people", where, help="run a workflow for everybody in a folder")
     people.add_argument("folder", type=Path, metavar="DIR", help="one sub-folder of photos for "
                         "each person; a settings.txt in it takes lines as --set does")
@@ -122,6 +128,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
                               options.wait))
         case "fetch":
             run_fetch(options.server, options.prompt, options.out, options.json)
+        case "inputs":
+            run_inputs(options.workflow, options.server, options.json)
         case "people":
             run_people(PeopleRequest(options.folder, options.out, options.workflow,
                                      tuple(options.settings), options.server, options.comfyui,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from launcher.client.refusals import FailedPrompt, InterruptedPrompt, RejectedPrompt
+from launcher.client.workflows import load_workflow
+from launcher.hosts.host import ROOT
+from launcher.inputs import inputs_of
 
+MODEL_FILES = (".safetensors", ".pth", ".bin")
 CONTROLS = {"sd15": "tiny_sd15_pose", "sdxl": "tiny_sdxl_pose", "sd3": "tiny_sd3_pose",
             "flux": "tiny_flux_union"}
 
@@ -84,3 +88,15 @@ def test_a_tiny_controlnet_steers_its_checkpoint(host, graph, tmp_path, architec
     graph.prompt.clear()
     sampling(graph, architecture, control=CONTROLS[architecture])
     assert picture_bytes(host, host.run(graph.prompt), tmp_path) != free
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "workflows" / "api").glob("*.json")),
+                         ids=lambda file: file.stem)
+def test_a_workflows_values_lie_within_what_the_host_takes(object_info, file):
+    for one in inputs_of(load_workflow(file), object_info):
+        schema = one.schema
+        assert "description" in schema or not one.node_class.startswith("Likeness"), one.name
+        if "enum" in schema and not str(one.value).endswith(MODEL_FILES):
+            assert one.value in schema["enum"], one.name
+        low, high = schema.get("minimum", one.value), schema.get("maximum", one.value)
+        assert low <= one.value <= high if not isinstance(one.value, str) else True, one.name

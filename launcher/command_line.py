@@ -13,11 +13,13 @@ from .demo.command import DemoRequest, check, run_demo
 from .demo.prompts import WORKFLOW
 from .hosts import server
 from .hosts.attach import ready_host
-from .hosts.host import ROOT, Host
+from .hosts.embedded import Embedded
+from .hosts.host import ROOT, Host, chosen_folder, require_new_enough
 from .inputs import run_inputs
 from .people.command import PeopleRequest, run_people
+from .people.forget import Places, run_forget
 from .problems import Problem
-from .queue import LOG, Request, run_fetch, run_queue
+from .queue import LOG, TEMP, Request, run_fetch, run_queue
 
 DEFAULT_PORT = 8188
 _PROCESSES = ("-n", "2", "--dist", "loadscope")  # tests/conftest.py says which go together
@@ -81,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     people.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
                         dest="settings", help="for everybody; may be repeated")
     people.add_argument("--server", metavar="URL", help="a running ComfyUI; default: start one")
+    forget = command("forget", help="remove everything that was written of a person")
+    forget.add_argument("name", metavar="NAME", help="as the Subject or the folder is called")
+    forget.add_argument("--comfyui", metavar="PATH", help="the host; default: as elsewhere")
+    forget.add_argument("--input-directory", type=Path, metavar="DIR", help="the host's own, where "
+                        "it was started with that option; so the next")
+    forget.add_argument("--output-directory", type=Path, metavar="DIR")
+    forget.add_argument("--out", type=Path, metavar="DIR", help="also from these results of "
+                        "`people`")
+    forget.add_argument("--yes", action="store_true", help="remove; without it, only say what")
     command("test", where, wheels, help="run the tests; further arguments go to pytest")
     bench = command("bench", where, wheels,
                     help="run a measurement; further arguments go to it")
@@ -134,6 +145,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
             run_people(PeopleRequest(options.folder, options.out, options.workflow,
                                      tuple(options.settings), options.server, options.comfyui,
                                      options.python))
+        case "forget":
+            run_forget(options.name, _places(options), options.out, options.yes)
         case "test":
             return _test(_host(options, tests=True), rest)
         case "bench":
@@ -144,6 +157,14 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 def _host(options: argparse.Namespace, tests: bool = False) -> Host:
     return ready_host(options.comfyui, options.python, tests=tests,
                       cpu_wheels=options.cpu_wheels)
+
+
+def _places(options: argparse.Namespace) -> Places:
+    comfyui = chosen_folder(options.comfyui) or Embedded().comfyui
+    require_new_enough(comfyui)
+    return Places(options.input_directory or comfyui / "input",
+                  options.output_directory or comfyui / "output", (comfyui / "temp", TEMP),
+                  comfyui / "models")
 
 
 def _serve(host: Host, port: int) -> None:

@@ -24,6 +24,7 @@ from .hosts.host import ROOT, Host
 from .problems import Problem
 
 LOG = ROOT / ".host" / "server.log"
+TEMP = ROOT / ".host" / "temp"  # of servers that live for one run
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def local_server(host: Host, environment: Mapping[str, str] | None = None) -> (
     Args:
         environment: variables that the host gets beside the user's.
     """
-    folders = server.Folders(temp=ROOT / ".host" / "temp")
+    folders = server.Folders(temp=TEMP)
     with step("Starting ComfyUI"):
         running = server.start(host.python, host.comfyui, LOG, folders=folders,
                                environment=environment)

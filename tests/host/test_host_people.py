@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 
 import pytest
@@ -16,6 +18,8 @@ from launcher.makers import sample_photos
 from launcher.people import batch
 from launcher.people.batch import RUNNING, Batch
 from launcher.people.folders import list_people
+from launcher.people.forget import Places, find, run_forget, traces
+from launcher.problems import Problem
 
 # Small sizes and the test host's models; no control, no face adapter.
 SMALL = {
@@ -136,3 +140,48 @@ def test_a_server_that_goes_away_ends_the_batch_and_keeps_who_is_done(host, fold
         Batch(host.client, prompt, settings, out).run(list_people(folder))
     state = json.loads((out / "people.json").read_text("utf-8"))
     assert state["Ann"]["status"] == "done" and "Cid" not in state
+
+
+def made_unique(folder, salt):
+    """Change every file without changing what it shows, so that nobody else has its hash."""
+    for file in folder.glob("*.jpg"):
+        file.write_bytes(file.read_bytes() + salt)
+
+
+def test_a_person_is_forgotten_everywhere_and_nobody_else(host, folder, workflow, tmp_path, capfd):
+    out = tmp_path / "out"
+    shutil.rmtree(folder / "Cid")
+    for name in ("Ann", "Ben"):
+        made_unique((folder / name).rename(folder / f"{name} forgotten"), os.urandom(8))
+    assert main(command(host, folder, workflow, out)) == 0
+    own = host.input / "own photos"
+    shutil.copytree(folder / "Ann forgotten", own)
+    places = Places(host.input, host.output, (host.folder / "temp",), host.base / "models")
+    ann, ben = find("Ann forgotten", places), find("Ben forgotten", places)
+    assert ann.hashes and ben.hashes and not ann.hashes & ben.hashes
+    assert traces(ann, places), "a search for the photos finds them before"
+
+    run_forget("Ann forgotten", places, out, sure=False)
+    assert "Nothing was removed; add --yes" in capfd.readouterr().out
+    assert all(path.exists() for path in (*ann.folders, *ann.files))
+
+    run_forget("Ann forgotten", places, out, sure=True)
+    assert "Removed" in capfd.readouterr().out
+    hashes = {hashlib.sha256(file.read_bytes()).hexdigest()
+              for file in (folder / "Ann forgotten").iterdir()}
+    assert ann.hashes <= hashes
+    for room in (host.input, host.output, host.folder / "temp"):
+        for file in (path for path in room.rglob("*") if path.is_file()):
+            data = file.read_bytes()
+            if own not in file.parents:
+                assert hashlib.sha256(data).hexdigest() not in hashes, file
+            assert not any(digest.encode() in data for digest in hashes), file
+            assert b"Ann forgotten" not in data and "Ann" not in file.name, file
+    assert sorted(path.name for path in own.iterdir()) == sorted(
+        path.name for path in (folder / "Ann forgotten").iterdir()), "a user's own photos stay"
+    assert not (out / "Ann forgotten").exists()
+    assert list(json.loads((out / "people.json").read_text("utf-8"))) == ["Ben forgotten"]
+    assert all(path.exists() for path in ben.folders)
+    assert all(path.exists() for path in ben.files if (host.folder / "temp") not in path.parents)
+    with pytest.raises(Problem, match="Nothing of `Ann forgotten` is in"):
+        run_forget("Ann forgotten", places, out, sure=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from launcher.people.batch import Entry, read_state
 from launcher.people.figures import table
 from launcher.people.folders import list_people
+from launcher.people.forget import Places, find, run_forget
 from launcher.problems import Problem
 
 
@@ -69,3 +72,49 @@ def test_the_table_tells_what_is_known_and_dashes_elsewhere():
     assert lines[1].split() == ["Ann", "done", "8", "of", "10", "4", "1", "0.61", "1.5"]
     assert lines[2].split() == ["Benedict", "failed", "-", "-", "-", "-", "0.0"]
     assert lines[0].index("status") == lines[1].index("done") == lines[2].index("failed")
+
+
+@pytest.fixture
+def places(tmp_path):
+    made = Places(*(tmp_path / name for name in ("input", "output")), (tmp_path / "temp",),
+                  tmp_path / "models")
+    for place in (made.input, made.reports, *made.temp, made.models / "loras"):
+        place.mkdir(parents=True)
+    return made
+
+
+def trained(file, subject, digest):
+    """A file as Train saves it, without tensors."""
+    header = json.dumps({"__metadata__": {
+        "modelspec.implementation": "comfyui-likeness", "likeness.photos": json.dumps([digest]),
+        "ss_tag_frequency": json.dumps({subject: {}})}}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+    return file
+
+
+def test_a_trained_file_under_another_name_is_found_by_its_photos(places):
+    digest, other = "a" * 64, "b" * 64
+    (places.reports / "Ann").mkdir()
+    (places.reports / "Ann" / "run.json").write_text(json.dumps({"sha256": digest}))
+    known = trained(places.models / "loras" / "x.safetensors", "me", digest)
+    trained(places.models / "loras" / "y.safetensors", "me", other)
+    found = find("Ann", places)
+    assert found.files == (known,) and found.folders == (places.reports / "Ann",)
+
+
+def test_what_is_no_trained_file_is_left_alone(places):
+    (places.models / "loras" / "broken.safetensors").write_bytes(b"\xff" * 40)
+    (places.models / "loras" / "short.safetensors").write_bytes(b"")
+    stranger = trained(places.models / "loras" / "z.safetensors", "Ann", "c" * 64)
+    stranger.write_bytes(stranger.read_bytes().replace(b"comfyui-likeness", b"somebody-elses-x"))
+    with pytest.raises(Problem, match="Nothing of `Ann` is in"):
+        run_forget("Ann", places, None, sure=True)
+    assert len(list((places.models / "loras").iterdir())) == 3
+
+
+def test_a_set_that_was_saved_of_the_photos_goes_with_them(places):
+    digest = "d" * 64
+    for name, known in (("Ann", digest), ("her set", digest), ("another set", "e" * 64)):
+        (places.reports / name).mkdir()
+        (places.reports / name / "likeness.json").write_text(json.dumps({"sha256": known}))
+    assert set(find("Ann", places).folders) == {places.reports / "Ann", places.reports / "her set"}

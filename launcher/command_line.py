@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from .bench import check as check_bench
+from .bench import run_bench
 from .console import complain, say, step
 from .demo.command import DemoRequest, check, run_demo
 from .demo.prompts import WORKFLOW
@@ -95,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     command("test", where, wheels, help="run the tests; further arguments go to pytest")
     bench = command("bench", where, wheels,
                     help="run a measurement; further arguments go to it")
-    bench.add_argument("name", metavar="NAME", help="tests/bench/bench_NAME.py")
+    bench.add_argument("name", metavar="NAME", help="tests/bench/bench_NAME.py, or all")
     bench.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     return parser
 
@@ -150,7 +152,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
         case "test":
             return _test(_host(options, tests=True), rest)
         case "bench":
-            return _bench(options, rest)
+            check_bench(options.name, options.json)
+            return run_bench(options.name, _host(options, tests=True), rest, options.json)
     return 0
 
 
@@ -184,17 +187,3 @@ def _test(host: Host, arguments: list[str]) -> int:
     # A test's tiny models lose more to several threads than they gain.
     environment = {"COMFYUI_PATH": str(host.comfyui), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}).returncode
-
-
-def _bench(options: argparse.Namespace, arguments: list[str]) -> int:
-    folder = ROOT / "tests" / "bench"
-    script = folder / f"bench_{options.name}.py"
-    known = sorted(path.stem.removeprefix("bench_") for path in folder.glob("bench_*.py"))
-    if options.name not in known:
-        raise Problem(f"There is no bench `{options.name}`; there is {', '.join(known) or 'none'}.")
-    host = _host(options, tests=True)
-    command = [str(host.python), str(script), *arguments]
-    if options.json is not None:
-        command += ["--json", str(options.json.absolute())]
-    return subprocess.run(command, cwd=ROOT, env={
-        **os.environ, "COMFYUI_PATH": str(host.comfyui)}).returncode

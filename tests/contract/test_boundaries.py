@@ -39,7 +39,7 @@ FLOORS: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("pictures",), ("watch",), ("compare", "run"), ("nodes",)),
     "launcher": (
         ("problems", "console", "checkpoints"), ("client",), ("hosts",), ("tiny", "demonstrator"),
-        ("makers",), ("queue", "inputs"), ("demo",), ("people",), ("command_line",)),
+        ("makers",), ("queue", "inputs", "bench"), ("demo",), ("people",), ("command_line",)),
 }
 FEATURES = FLOORS["nodes"][-1]
 FACADES = {"schema", "runtime", "patching", "models"}

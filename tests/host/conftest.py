@@ -142,10 +142,16 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHost]:
     folders = server.Folders(base, *(folder / name for name in ("input", "output", "temp",
                                                                 "user")))
     # Nothing here needs the nodes of paid services, and starting without them is faster.
+    # A download that the pack causes without being asked is refused and told at the end.
+    asked = folder / "network.log"
+    environment = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "0", "LIKENESS_PACK": str(ROOT),
+                   "LIKENESS_NETWORK_LOG": str(asked),
+                   "PYTHONPATH": str(Path(__file__).parent / "no_network")}
     with server.start(Path(sys.executable), COMFYUI, folder / "host.log", folders=folders,
                       cpu=True, arguments=["--disable-api-nodes"],
-                      environment={"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}) as running:
+                      environment=environment) as running:
         yield RunningHost(Client(running.url), models, base, folder)
+    assert not asked.exists(), f"the pack wanted the network:\n{asked.read_text()[:4000]}"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ PICTURES = 8  # of each kind
 # What the demonstrator is trained and sampled with; measured in tests/demonstrator/README.md.
 _DEMONSTRATOR = {
     "checkpoint.ckpt_name": CHECKPOINT, "prepare.resolution": SIDE, "prepare.framing": "head",
-    "recipe.steps": 800, "recipe.learning_rate": 3e-3, "recipe.rank": 16, "recipe.alpha": 16.0,
+    "recipe.steps": 700, "recipe.learning_rate": 3e-3, "recipe.rank": 16, "recipe.alpha": 32.0,
     "recipe.batch_size": 4, "recipe.target": "all linear and convolutions",
     "recipe.gradient_checkpointing": False,
     "canvas.width": SIDE, "canvas.height": SIDE, "canvas.batch_size": PICTURES,

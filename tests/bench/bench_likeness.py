@@ -205,13 +205,14 @@ def _medians(people: Sequence[Any]) -> Any:
         for name in first:
             values = [one[name] for one in people if one is not None and name in one]
             merged[name] = _medians(values)
-            if name == "likeness" and (known := [value for value in values if value is not None]):
+            known = [value for value in values if isinstance(value, int | float)]
+            if name == "likeness" and known:
                 merged["likeness range"] = [min(known), max(known)]
         return merged
     if isinstance(first, Sequence) and not isinstance(first, str):
         return [_medians(values) for values in zip(*people, strict=False)]
     if isinstance(first, int | float) and not isinstance(first, bool):
-        return statistics.median(value for value in people if value is not None)
+        return statistics.median(value for value in people if isinstance(value, int | float))
     return first
 
 

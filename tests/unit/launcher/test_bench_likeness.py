@@ -53,12 +53,13 @@ def test_whoever_never_gets_there_counts_as_infinitely_slow(bench):
 
 
 def test_medians_keep_the_range_of_likeness_and_leave_out_who_has_no_number(bench):
-    people = [{"likeness": 0.2, "curve": [{"seconds": 1.0}], "label": "LoRA"},
-              {"likeness": 0.6, "curve": [{"seconds": 3.0}], "label": "LoRA"},
-              {"likeness": None, "curve": [{"seconds": 5.0}], "label": "LoRA"}]
-    merged = bench._medians(people)
-    assert merged == {"likeness": pytest.approx(0.4), "likeness range": [0.2, 0.6],
-                      "curve": [{"seconds": 3.0}], "label": "LoRA"}
+    def person(alike, seconds):
+        return {"likeness": alike, "label": "LoRA",
+                "curve": [{"seconds": seconds, "likeness": {"dlib": seconds / 10}}]}
+
+    merged = bench._medians([person(0.2, 1.0), person(0.6, 3.0), person(None, 5.0)])
+    assert merged == {"likeness": pytest.approx(0.4), "likeness range": [0.2, 0.6], "label": "LoRA",
+                      "curve": [{"seconds": 3.0, "likeness": {"dlib": 0.3}}]}
 
 
 def test_the_other_half_is_every_second_person_though_some_are_not_yet_measured(bench):

@@ -18,8 +18,9 @@ from .hosts.attach import ready_host
 from .hosts.embedded import Embedded
 from .hosts.host import ROOT, Host, chosen_folder, require_new_enough
 from .inputs import run_inputs
+from .people.belongings import Places
 from .people.command import PeopleRequest, run_people
-from .people.forget import Places, run_forget
+from .people.forget import run_forget
 from .problems import Problem
 from .queue import LOG, TEMP, Request, run_fetch, run_queue
 

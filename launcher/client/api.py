@@ -207,6 +207,10 @@ class Client:
         """What the server remembers of a finished prompt; None while it has not ended."""
         return self.get(f"/history/{prompt_id}").get(prompt_id)
 
+    def knows(self, prompt_id: str) -> bool:
+        """Whether a prompt waits, runs, or has ended."""
+        return self.is_queued(prompt_id) or self.history(prompt_id) is not None
+
     def is_queued(self, prompt_id: str) -> bool:
         """Whether a prompt runs or waits."""
         queue = self.get("/queue")

@@ -106,15 +106,17 @@ def _until_end(client: Client, prompt: Prompt, prompt_id: str, socket: WebSocket
 
 def _queue(client: Client, prompt: Prompt, patience: float) -> str:
     """Queue a prompt once, however often the connection breaks; gives its id."""
-    prompt_id = str(uuid.uuid4())
-    try:
-        return client.queue(prompt, prompt_id)
-    except Unreachable:
-        if not _reached(client, patience):
-            raise
-    # The request may have arrived before its answer was lost.
-    known = client.is_queued(prompt_id) or client.history(prompt_id) is not None
-    return prompt_id if known else client.queue(prompt, prompt_id)
+    prompt_id, sent = str(uuid.uuid4()), False
+    while True:
+        try:
+            # The request may have arrived before its answer was lost.
+            if sent and client.knows(prompt_id):
+                return prompt_id
+            sent = True
+            return client.queue(prompt, prompt_id)
+        except Unreachable:
+            if not _reached(client, patience):
+                raise
 
 
 def _reached(client: Client, patience: float) -> bool:
@@ -186,7 +188,7 @@ class _Wait:
         return event["type"] == "executing" and data.get("node") is None
 
     def _require_known(self) -> None:
-        if self.client.is_queued(self.prompt_id) or self.client.history(self.prompt_id):
+        if self.client.knows(self.prompt_id):
             return
         raise Forgotten(f"The ComfyUI server on {self.client.url} was started anew and has "
                         "forgotten the workflow; run this again: training goes on where it "

@@ -115,7 +115,7 @@ class Batch:
         """Wait for a run that an earlier batch has left on this server; None: there is none."""
         if entry.status != RUNNING or (entry.key, entry.server) != (key, self.client.url):
             return None
-        if not (self.client.is_queued(entry.prompt_id) or self.client.history(entry.prompt_id)):
+        if not self.client.knows(entry.prompt_id):
             return None
         say("  it still runs or has just ended; waiting for that")
         progress = Progress(prompt)

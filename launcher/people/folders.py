@@ -11,7 +11,7 @@ from ..client.photos import list_photos
 from ..problems import Problem
 
 SETTINGS = "settings.txt"  # in a person's folder: lines such as Subject.class_noun=woman
-_BAD_NAME = re.compile(r"[\\/:*?\"<>|\x00-\x1f]|\.$")  # as the Subject node refuses it
+BAD_NAME = re.compile(r"[\\/:*?\"<>|\x00-\x1f]|\.$")  # as the Subject node refuses it
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def list_people(folder: Path) -> list[Person]:
                       "photos into it.")
     seen: dict[str, str] = {}
     for place in places:
-        if _BAD_NAME.search(place.name):
+        if BAD_NAME.search(place.name):
             raise Problem(f"`{place.name}` in {folder} cannot be a person's name; rename the "
                           "folder, without special characters and a dot at the end.")
         other = seen.setdefault(place.name.casefold(), place.name)

@@ -17,8 +17,9 @@ from launcher.demo import prompts
 from launcher.makers import sample_photos
 from launcher.people import batch
 from launcher.people.batch import RUNNING, Batch
+from launcher.people.belongings import Places, find, traces
 from launcher.people.folders import list_people
-from launcher.people.forget import Places, find, run_forget, traces
+from launcher.people.forget import run_forget
 from launcher.problems import Problem
 
 # Small sizes and the test host's models; no control, no face adapter.

@@ -19,7 +19,7 @@ from ...media.images import read_photo, to_image, to_uint8
 from ...schema import ReportType, SubjectType, schema
 from ...sockets import Subject
 from ..pick.pick import order_of
-from ..score.report import LikenessReport, next_number, write_json, write_png
+from ..score.report import LikenessReport, next_number, photo_entries, write_json, write_png
 from .page import Material, draw_page
 
 _TRAIN, _COACH, _SWEEP = "training_report", "coach_report", "sweep"
@@ -149,10 +149,7 @@ def _write(material: Material, page: np.ndarray) -> tuple[dict[str, Any], dict[s
     data = {
         "format": 1, "kind": "likeness_report", "title": material.title, "subject": subject.name,
         "trigger": subject.trigger, "class_noun": subject.class_noun,
-        "photos": {kind: [{"name": photo.name, "file": str(photo.file), "sha256": photo.sha256}
-                          for photo in photos]
-                   for kind, photos in (("references", subject.references),
-                                        ("held_out", subject.held_out))},
+        "photos": photo_entries(subject),
         "score": material.report.data, "training": material.training,
         "coverage": material.coverage, "sweep": material.sweep,
         "page": str(file), "report": str(file.with_suffix(".json"))}

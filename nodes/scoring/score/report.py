@@ -16,7 +16,7 @@ from PIL import Image
 
 from ...faces.recognise import backends
 from ...files import write_whole
-from ...sockets import Verdict
+from ...sockets import Subject, Verdict
 from ..calibration.calibration import DOUBT_RATE, FAR_SIGMAS, KEEP_RATE, SIGMAS, Calibration
 from ..calibration.rates import Rate
 from .axes import Axes, FaceQuality
@@ -66,6 +66,7 @@ def build(ranked: Sequence[Score], pictures: Sequence[np.ndarray], measure: Yard
         "format": FORMAT,
         "subject": measure.subject.name,
         "trigger": measure.subject.trigger,
+        "photos": photo_entries(measure.subject),
         "backend": _recogniser(measure.backend),
         **yardstick_entry(measure),
         "counts": {verdict.value: counts[verdict.value] for verdict in Verdict},
@@ -80,6 +81,14 @@ def build(ranked: Sequence[Score], pictures: Sequence[np.ndarray], measure: Yard
     return LikenessReport(measure.subject.name, measure.backend, tuple(ranked),
                           measure.calibration, tuple(files), data, axes,
                           tuple(picture_print(pixels) for pixels in pictures), second)
+
+
+def photo_entries(subject: Subject) -> dict[str, list[dict[str, str]]]:
+    """Which photos a subject was made of, as JSON; by their hashes everything of them is found."""
+    return {kind: [{"name": photo.name, "file": str(photo.file), "sha256": photo.sha256}
+                   for photo in photos]
+            for kind, photos in (("references", subject.references),
+                                 ("held_out", subject.held_out))}
 
 
 def picture_print(pixels: np.ndarray) -> str:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from launcher.people.batch import Entry, read_state
+from launcher.people.belongings import Places, find
 from launcher.people.figures import table
 from launcher.people.folders import list_people
-from launcher.people.forget import Places, find, run_forget
+from launcher.people.forget import run_forget
 from launcher.problems import Problem
 
 
@@ -92,14 +96,77 @@ def trained(file, subject, digest):
     return file
 
 
-def test_a_trained_file_under_another_name_is_found_by_its_photos(places):
+def reported(folder, name, digest, **more):
+    """A report in a person's folder that names a photo."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    told = {"photos": {"references": [{"name": "a.jpg", "sha256": digest}]}, **more}
+    (place / "report.json").write_text(json.dumps(told))
+
+
+def test_a_trained_file_under_another_name_is_found_by_its_photos_and_told(places, capsys):
     digest, other = "a" * 64, "b" * 64
-    (places.reports / "Ann").mkdir()
-    (places.reports / "Ann" / "run.json").write_text(json.dumps({"sha256": digest}))
+    reported(places.reports, "Ann", digest)
     known = trained(places.models / "loras" / "x.safetensors", "me", digest)
     trained(places.models / "loras" / "y.safetensors", "me", other)
     found = find("Ann", places)
     assert found.files == (known,) and found.folders == (places.reports / "Ann",)
+    run_forget("Ann", places, None, sure=False)
+    assert f"{known}   (of the same photos, under the name me)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "../..", "a/b", "a\\b", "Ann."])
+def test_what_is_no_name_removes_nothing(places, tmp_path, name):
+    reported(places.reports, "Ann", "a" * 64)
+    (places.output / "else.txt").write_text("kept")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Problem, match="is no person's name"):
+        run_forget(name, places, tmp_path, sure=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_that_others_use_too_makes_nobody_elses_files_theirs(places, capsys):
+    model, ben = "c" * 64, places.reports / "Ben"
+    reported(places.reports, "Ann", "a" * 64, inputs={"model": model})
+    reported(places.reports, "Ben", "b" * 64, inputs={"model": model})
+    (ben / "likeness.json").write_text(json.dumps({"photos": [{"sha256": "b" * 64}],
+                                                   "recogniser": model}))
+    run_forget("Ann", places, None, sure=True)
+    assert "Removed 1;" in capsys.readouterr().out
+    assert sorted(path.name for path in ben.iterdir()) == ["likeness.json", "report.json"]
+
+
+def test_pictures_that_were_drawn_elsewhere_are_found_by_their_workflow(places):
+    def saved(file, subject):
+        words = PngInfo()
+        words.add_text("prompt", json.dumps({"1": {"class_type": "LikenessSubject",
+                                                   "inputs": {"name": subject}}}))
+        Image.new("RGB", (8, 8)).save(file, pnginfo=words)
+        return file
+
+    mine = saved(places.output / "ComfyUI_1.png", "Ann")
+    saved(places.output / "ComfyUI_2.png", "Ben")
+    Image.new("RGB", (8, 8)).save(places.output / "plain.png")
+    (places.output / "no.png").write_bytes(b"none")
+    assert find("Ann", places).files == (mine,)
+
+
+def test_a_page_of_curation_goes_with_the_photos_that_it_lists(places, tmp_path):
+    upload = places.input / "likeness_0123456789"
+    upload.mkdir()
+    for name in ("kept.jpg", "rejected.jpg"):
+        (upload / name).write_bytes(name.encode())
+    reported(places.reports, "Ann", hashlib.sha256(b"kept.jpg").hexdigest())
+    linked = tmp_path / "another way"
+    linked.symlink_to(places.input, target_is_directory=True)
+    for page, listed in (("curation-1", linked / upload.name / "rejected.jpg"),
+                         ("curation-2", places.input / "else.jpg")):
+        (places.reports / f"{page}.json").write_text(json.dumps(
+            {"photos": [{"file": str(listed)}]}))
+        (places.reports / f"{page}.png").write_bytes(b"sheet")
+    found = find("Ann", places)
+    assert {path.name for path in found.files} == {"curation-1.json", "curation-1.png"}
+    assert set(found.folders) == {places.reports / "Ann", upload}
 
 
 def test_what_is_no_trained_file_is_left_alone(places):
@@ -114,7 +181,9 @@ def test_what_is_no_trained_file_is_left_alone(places):
 
 def test_a_set_that_was_saved_of_the_photos_goes_with_them(places):
     digest = "d" * 64
-    for name, known in (("Ann", digest), ("her set", digest), ("another set", "e" * 64)):
+    for name, known in (("her set", digest), ("another set", "e" * 64)):
         (places.reports / name).mkdir()
-        (places.reports / name / "likeness.json").write_text(json.dumps({"sha256": known}))
+        (places.reports / name / "likeness.json").write_text(
+            json.dumps({"photos": [{"name": "x", "source": {"sha256": known}}]}))
+    reported(places.reports, "Ann", digest)
     assert set(find("Ann", places).folders) == {places.reports / "Ann", places.reports / "her set"}

@@ -33,11 +33,21 @@ logger = logging.getLogger("likeness")
 # The best of 5e-4 (the node's default), 2e-3, 4e-3 and 8e-3 on the first person; the plain loop is
 # worse at 4e-3 and draws no faces any more at 8e-3.
 RATES = {"core": 8e-3, "peft": 2e-3}
-LENGTHS = (100, 300, 600)
-OUR_STEPS, OUR_EVERY = 240, 20
-STEPS = 150  # of techniques and ablations
-QUICK_LENGTHS, QUICK_STEPS, QUICK_PICTURES = (10, 20), 10, 4
 PARTS = ("headline", "techniques", "ablations")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How long everything runs."""
+
+    lengths: tuple[int, ...] = (100, 300, 600)  # steps of the peers, each looked at
+    ours: int = 240  # steps of this pack's run
+    every: int = 20  # steps between looks at it
+    steps: int = 150  # of techniques and ablations
+    pictures: int = 16  # of each look
+
+
+FULL, QUICK = Sizes(), Sizes((10, 20), 20, 10, 10, 4)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ class Asked:
     """What is measured of one person."""
 
     parts: tuple[str, ...]
-    quick: bool
+    sizes: Sizes
     folder: Path
 
 
@@ -53,6 +63,7 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
          count: int = 0, only: str = "", few: int = 0, workers: int = 1,
          quick: bool = False) -> dict[str, Any]:
     """Measure; write the JSON where told, anew after each person; return it."""
+    sizes = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         _find_modules()
@@ -64,12 +75,12 @@ def main(json_path: Path | None = None, photos: Path | None = None, pairs: Path 
         found: dict[str, dict[str, Any]] = {}
         # A process for each, because a host's model management is one for a process.
         with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
-                                 _ready, (place, quick), max_tasks_per_child=1) as pool:
+                                 _ready, (place, sizes), max_tasks_per_child=1) as pool:
             waiting: dict[Future, str] = {}
             for number, person in enumerate(everybody):
                 parts = tuple(part for part in wanted
                               if part == "headline" or not few or number < few)
-                waiting[pool.submit(_person, person, Asked(parts, quick, place))] = person.name
+                waiting[pool.submit(_person, person, Asked(parts, sizes, place))] = person.name
             for done in as_completed(waiting):
                 found[waiting[done]] = done.result()
                 logger.info("%s: %s", waiting[done], json.dumps(found[waiting[done]]))
@@ -86,7 +97,7 @@ def _find_modules() -> None:
     sys.path.append(str(ROOT / "tests" / "demonstrator"))
 
 
-def _ready(folder: Path, quick: bool) -> None:
+def _ready(folder: Path, sizes: Sizes) -> None:
     """Prepare a process that measures people."""
     _find_modules()
     import folder_paths
@@ -95,8 +106,7 @@ def _ready(folder: Path, quick: bool) -> None:
 
     torch.set_num_threads(1)
     folder_paths.set_output_directory(str(folder))
-    if quick:
-        likeness_world.PICTURES = QUICK_PICTURES
+    likeness_world.PICTURES = sizes.pictures
 
 
 def _person(person: Any, asked: Asked) -> dict[str, Any]:
@@ -106,13 +116,12 @@ def _person(person: Any, asked: Asked) -> dict[str, Any]:
     from likeness_world import Base, world
 
     known, told = world(Base(), person, asked.folder), {}
-    steps = QUICK_STEPS if asked.quick else STEPS
     if "headline" in asked.parts:
-        told["headline"] = _headline(known, QUICK_LENGTHS if asked.quick else LENGTHS)
+        told["headline"] = _headline(known, asked.sizes)
     if "techniques" in asked.parts:
-        told["techniques"] = plain(techniques(known, steps))
+        told["techniques"] = plain(techniques(known, asked.sizes.steps))
     if "ablations" in asked.parts:
-        told["ablations"] = ablations(known, steps)
+        told["ablations"] = ablations(known, asked.sizes.steps)
     return told
 
 
@@ -148,16 +157,15 @@ def _nouns(pairs: Path | None) -> dict[str, str]:
     return {row[0]: "woman" if row[1] == "female" else "man" for row in lines}
 
 
-def _headline(known: Any, lengths: Sequence[int]) -> dict[str, Any]:
+def _headline(known: Any, sizes: Sizes) -> dict[str, Any]:
     """The curves of one person, and what they say."""
     from likeness_contenders import JUDGES, core, ours, peft
     from likeness_techniques import RANK, our_recipe
 
     before = known.look(known.base.model, 0).judges
-    curves = {"ours": ours(known, our_recipe(OUR_STEPS if lengths == LENGTHS else lengths[-1]),
-                           OUR_EVERY if lengths == LENGTHS else lengths[0]),
-              "core": core(known, lengths, RANK, RATES["core"]),
-              "peft": peft(known, lengths, RANK, RATES["peft"])}
+    curves = {"ours": ours(known, our_recipe(sizes.ours), sizes.every),
+              "core": core(known, sizes.lengths, RANK, RATES["core"]),
+              "peft": peft(known, sizes.lengths, RANK, RATES["peft"])}
     return {"untrained": before,
             "curves": {name: [asdict(point) for point in curve.points]
                        for name, curve in curves.items()},
@@ -165,8 +173,8 @@ def _headline(known: Any, lengths: Sequence[int]) -> dict[str, Any]:
 
 
 def _times(curves: Mapping[str, Any], judge: str) -> dict[str, Any]:
-    """What each reaches at its best, with its copying, seconds and steps; and how soon ours has
-    what each peer has, over the peer's seconds.
+    """What each reaches at its best, with its copying, seconds and steps; how soon ours has what
+    each peer has, over the peer's seconds, and how much it copies then.
     """
     bests = {who: curve.best(judge) for who, curve in curves.items()}
     found: dict[str, Any] = {
@@ -176,6 +184,7 @@ def _times(curves: Mapping[str, Any], judge: str) -> dict[str, Any]:
         mine = curves["ours"].reaches(judge, bests[peer].likeness.get(judge, -1.0))
         found[f"over_{peer}"] = None if mine is None else round(
             mine.seconds / bests[peer].seconds, 3)
+        found[f"copy_as_{peer}"] = None if mine is None else mine.copy
     return found
 
 

@@ -23,7 +23,7 @@ def bench(monkeypatch):
 def curve(*points):
     from likeness_contenders import Curve, Point
 
-    return Curve(tuple(Point(step, seconds, {"dlib": alike}, alike, 0.1, 16)
+    return Curve(tuple(Point(step, seconds, {"dlib": alike}, alike, step / 100, 16)
                        for step, seconds, alike in points))
 
 
@@ -38,8 +38,9 @@ def test_the_time_to_likeness_is_that_of_the_first_look_as_good_as_the_peers_bes
                                       (100, 16.0, 0.55))), "dlib")
     assert found["over_core"] == pytest.approx(12 / 30)  # core is at its best after 30 seconds
     assert found["over_peft"] == pytest.approx(8 / 15, abs=1e-3)
-    assert found["ours"] == {"likeness": 0.6, "copy": 0.1, "seconds": 12.0, "steps": 75}
+    assert found["ours"] == {"likeness": 0.6, "copy": 0.75, "seconds": 12.0, "steps": 75}
     assert found["core"]["likeness"] == 0.5
+    assert found["copy_as_core"] == 0.75 and found["copy_as_peft"] == 0.5, "as at that look"
 
 
 def test_whoever_never_gets_there_counts_as_infinitely_slow(bench):

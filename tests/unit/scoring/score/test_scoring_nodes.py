@@ -60,6 +60,8 @@ def test_the_report_gives_null_and_never_a_number_without_a_face(output, batch, 
 def test_the_report_says_what_was_measured_with_what(output, batch, obama):
     data = score(batch, obama)[3]
     assert (data["subject"], data["trigger"], data["backend"]["id"]) == ("Obama", "ohwx", "dlib")
+    named = [photo["name"] for kind in ("references", "held_out") for photo in data["photos"][kind]]
+    assert named == [photo.name for photo in obama.photos]
     assert data["spread"]["photos"] == 4
     limits = data["thresholds"]
     assert limits["reject_below"] < limits["keep_from"] < data["spread"]["median"]

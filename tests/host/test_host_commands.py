@@ -112,7 +112,7 @@ def test_photos_of_three_people_end_the_demo_in_one_sentence(assets, tmp_path, c
     for name in ("astronaut", "biden", "obama"):
         (tmp_path / f"{name}.jpg").write_bytes((assets / f"{name}.jpg").read_bytes())
     assert main(["demo", "--comfyui", str(COMFYUI), "--python", sys.executable, "--photos",
-                 str(tmp_path)]) == 1
+                 str(tmp_path)]) == 4
     complained = capfd.readouterr().err.strip()
     assert complained.startswith("`Subject` failed: The photos show 3 different people")
     assert "Traceback" not in complained and complained.count("\n") == 0

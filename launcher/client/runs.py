@@ -148,13 +148,13 @@ class _Wait:
         while True:
             try:
                 return self._listen(socket)
-            except (ConnectionError, Unreachable) as err:
+            except Unreachable as err:
                 lost = err
             finally:
                 socket.close()
             socket = self._connect_again(lost)
 
-    def _connect_again(self, lost: Exception) -> WebSocket:
+    def _connect_again(self, lost: Unreachable) -> WebSocket:
         while _reached(self.client, self.patience):
             try:
                 self._require_known()
@@ -166,10 +166,7 @@ class _Wait:
 
     def _listen(self, socket: WebSocket) -> dict[str, Any]:
         while self.deadline is None or time.monotonic() < self.deadline:
-            try:
-                message = socket.receive(_QUIET_SECONDS)
-            except TimeoutError:
-                message = ""  # perhaps the last message was missed
+            message = self._next_message(socket)
             if isinstance(message, bytes):
                 continue  # a preview picture
             if message and not self._ends(json.loads(message)):
@@ -178,6 +175,15 @@ class _Wait:
             if record is not None:
                 return record
         raise Problem("The workflow did not end in the time it was given; it has been cancelled.")
+
+    def _next_message(self, socket: WebSocket) -> str | bytes:
+        """What the server says next; empty when it says nothing for a while."""
+        try:
+            return socket.receive(_QUIET_SECONDS)
+        except TimeoutError:
+            return ""  # perhaps the last message was missed
+        except OSError as err:
+            raise Unreachable(f"The connection to {self.client.url} broke: {err}.") from err
 
     def _ends(self, event: Event) -> bool:
         data = event.get("data") or {}
